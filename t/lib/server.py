@@ -268,7 +268,7 @@ class Server:
     load: "test" (the module under test), "none", or "both" (mod_http2 too).
     """
 
-    BASE_MODULES = ["authz_core", "mime", "socache_shmcb", "ssl"]
+    BASE_MODULES = ["authz_core", "dir", "mime", "socache_shmcb", "ssl"]
 
     def __init__(self, config="", modules="", *, certs, test_module=None,
                  load="test", mpm=None, env=None):
@@ -392,14 +392,21 @@ class Server:
         return False
 
     def try_start(self, timeout=15):
-        """For configurations that must be refused: runs httpd -t style
-        start and returns (exit status, all that was said)."""
-        self.write_config()
-        done = subprocess.run(
-            [httpd_binary(), "-d", self.dir, "-f", self.conf, "-t"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self._environ(), timeout=timeout * PATIENCE)
-        return done.returncode, done.stdout
+        """For configurations that must be refused: returns the exit status
+        (None: it started, and was stopped) and all that was said."""
+        try:
+            self.start(timeout)
+        except ServerError:
+            status = self.process.returncode
+        else:
+            status = None
+            self.kill()
+        said = self.messages()
+        self.process = None
+        self.stderr.close()
+        self.failed = False
+        self.remove()
+        return status, said
 
     def signal(self, signum):
         os.kill(self.pid, signum)
