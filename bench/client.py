@@ -1,0 +1,116 @@
+"""A small HTTP/2 client over TLS, for what h2load cannot measure."""
+
+import functools
+import re
+import socket
+import ssl
+import struct
+
+DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
+PING, GOAWAY, WINDOW_UPDATE = 6, 7, 8
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
+
+
+class Failed(Exception):
+    """A measurement that must not be used; its text says why."""
+
+
+def frame(kind, flags, stream, payload=b''):
+    return (struct.pack('>I', len(payload))[1:]
+            + struct.pack('>BBI', kind, flags, stream) + payload)
+
+
+@functools.lru_cache(None)
+def tls_context():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(['h2'])
+    return context
+
+
+class Client:
+    """One connection.  `sizes` gives the body length that a path must have.
+
+    Its settings forbid the dynamic table, so that status 200 is recognised
+    without an HPACK decoder; fields of its requests are static or literal.
+    """
+
+    def __init__(self, port, sizes):
+        plain = socket.create_connection(('127.0.0.1', port), 30)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = tls_context().wrap_socket(plain)
+        if self.sock.selected_alpn_protocol() != 'h2':
+            raise Failed('the server did not select h2')
+        self.sizes, self.input, self.next_id, self.pongs = sizes, b'', 1, 0
+        self.open = {}      # stream -> [path, answered, octets of body]
+        table_push_window = struct.pack('>HIHIHI', 1, 0, 2, 0, 4, 1 << 24)
+        self.sock.sendall(
+            b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
+            + frame(SETTINGS, 0, 0, table_push_window)
+            + frame(WINDOW_UPDATE, 0, 0, struct.pack('>I', 1 << 30)))
+
+    def send(self, *paths):
+        """Sends GET requests for all paths in one write; returns the last
+        one's stream."""
+        out = b''
+        for path in paths:
+            block = b'\x82\x87\x04%c%b\x01\x09localhost' % (
+                len(path), path.encode())
+            out += frame(HEADERS, END_STREAM | END_HEADERS, self.next_id, block)
+            self.open[self.next_id] = [path, False, 0]
+            self.next_id += 2
+        self.sock.sendall(out)
+        return self.next_id - 2
+
+    def get(self, *paths):
+        """Requests all paths at once and waits until the last is whole."""
+        self.send(*paths)
+        self.wait(lambda: not self.open)
+
+    def ping(self):
+        """Fails when the connection is no longer there."""
+        self.sock.sendall(frame(PING, 0, 0, b'8 octets'))
+        self.wait(lambda: self.pongs)
+
+    def close(self):
+        self.sock.close()
+
+    def wait(self, done):
+        """Reads until done() holds."""
+        while not done():
+            more = self.sock.recv(65536)
+            if not more:
+                raise Failed('the server closed a connection')
+            self.input += more
+            at = 0
+            while len(self.input) >= at + 9:
+                end = at + 9 + int.from_bytes(self.input[at:at + 3], 'big')
+                if len(self.input) < end:
+                    break
+                self.take(*struct.unpack_from('>BBI', self.input, at + 3),
+                          self.input[at + 9:end])
+                at = end
+            self.input = self.input[at:]
+
+    def take(self, kind, flags, stream, payload):
+        if kind in (RST_STREAM, GOAWAY):
+            raise Failed('the server sent %s, code %d' % (
+                'RST_STREAM' if kind == RST_STREAM else 'GOAWAY',
+                struct.unpack_from('>I', payload, 4 * (kind == GOAWAY))[0]))
+        if kind == SETTINGS and not flags & ACK:
+            self.sock.sendall(frame(SETTINGS, ACK, 0))
+        elif kind == PING:
+            self.pongs += flags & ACK
+        elif kind == HEADERS:
+            block = payload.lstrip(bytes(range(0x20, 0x40)))    # table size
+            if not re.match(rb'\x88|[\x08\x18\x48](\x03200|\x82\x10\x01)',
+                            block):
+                raise Failed('a response is not 200')
+            self.open[stream][1] = True
+        elif kind == DATA:
+            self.open[stream][2] += len(payload)
+        if kind in (HEADERS, DATA) and flags & END_STREAM:
+            path, answered, size = self.open.pop(stream)
+            if not answered or size != self.sizes.get(path, size):
+                raise Failed('%s came with %d octets' % (path, size))

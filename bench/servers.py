@@ -1,0 +1,241 @@
+"""The servers that are compared: each a private one on loopback ports of its
+own, in a directory of its own, from a template in conf/."""
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import string
+import subprocess
+import time
+
+from client import Failed
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(HERE)
+CORES = len(os.sched_getaffinity(0))
+# what servers change to, when root runs them
+ACCOUNT = None if os.geteuid() else next(
+    u for u in ('www-data', 'apache', 'nobody')
+    if u in {p.pw_name for p in pwd.getpwall()})
+
+
+def output_of(*argv):
+    """What a program says (both streams), or '' when it cannot run."""
+    try:
+        return subprocess.run(argv, stdout=subprocess.PIPE, text=True,
+                              stderr=subprocess.STDOUT, cwd=TOP).stdout
+    except OSError:
+        return ''
+
+
+def find(*names):
+    """The first of these programs that is installed, or None."""
+    path = os.environ.get('PATH', '') + ':/usr/sbin'
+    return next(filter(None, (shutil.which(n, path=path) for n in names)), None)
+
+
+def free_ports(count):
+    socks = [socket.create_server(('127.0.0.1', 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in socks]
+    for sock in socks:
+        sock.close()
+    return ports
+
+
+class Server:
+    """A subclass has a title, its program (None: not installed), `needs`,
+    version(), and command(), which writes the configuration."""
+
+    def __init__(self, name, base):
+        self.name, self.base, self.proc = name, base, None
+        self.dir = os.path.join(base, name)
+        self.access_log = os.path.join(self.dir, 'access.log')
+        os.mkdir(self.dir)
+        os.chmod(self.dir, 0o755)
+
+    @classmethod
+    def missing(cls):
+        return None if cls.program else cls.title
+
+    def configure(self, template, user, **keys):
+        """Writes the configuration; returns its name."""
+        with open(os.path.join(HERE, 'conf', template)) as f:
+            text = string.Template(f.read())
+        conf = os.path.join(self.dir, 'conf')
+        with open(conf, 'w') as f:
+            f.write(text.substitute(
+                keys, dir=self.dir, root=self.base, cores=CORES, tls=self.tls,
+                clear=self.clear,
+                user=user.replace('%s', ACCOUNT) if ACCOUNT else ''))
+        return conf
+
+    def start(self):
+        """Starts the server and waits until both ports answer."""
+        self.tls, self.clear = free_ports(2)
+        argv = self.command()
+        with open(os.path.join(self.dir, 'output'), 'wb') as out:
+            self.proc = subprocess.Popen(argv, stdout=out, stderr=out,
+                                         stdin=subprocess.DEVNULL)
+        until = time.monotonic() + 10
+        for port in (self.tls, self.clear):
+            while not self.answers(port):
+                if self.proc.poll() is not None or time.monotonic() > until:
+                    raise SystemExit('bench: %s does not start:\n%s'
+                                     % (self.name, self.complaints()))
+                time.sleep(0.05)
+        time.sleep(0.5)
+
+    @staticmethod
+    def answers(port):
+        try:
+            socket.create_connection(('127.0.0.1', port), 1).close()
+            return True
+        except OSError:
+            return False
+
+    def complaints(self):
+        """The last lines of what the server printed and logged."""
+        text = ''
+        for name in ('output', 'error.log'):
+            try:
+                with open(os.path.join(self.dir, name), errors='replace') as f:
+                    text += f.read()
+            except FileNotFoundError:
+                pass
+        return '\n'.join(text.splitlines()[-10:])
+
+    def stop(self):
+        if self.proc is None:
+            return
+        pids = self.pids()
+        self.proc.terminate()
+        try:
+            self.proc.wait(15)
+        except subprocess.TimeoutExpired:
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.proc.wait()
+        self.proc = None
+
+    def pids(self):
+        """The master and all its descendants."""
+        parents = {}
+        for pid in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                with open('/proc/%s/stat' % pid) as f:
+                    parents[int(pid)] = int(f.read().rsplit(')')[-1].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        mine = [self.proc.pid]
+        for pid in mine:
+            mine += [p for p, parent in parents.items() if parent == pid]
+        return mine
+
+    def cpu(self):
+        """Processor seconds used so far by the server's processes."""
+        ticks = 0
+        for pid in self.pids():
+            with open('/proc/%d/stat' % pid) as f:
+                ticks += sum(map(int, f.read().rsplit(')')[-1].split()[11:13]))
+        return ticks / os.sysconf('SC_CLK_TCK')
+
+    def pss(self):
+        """Memory in KB; a page shared by n processes counts 1/n for each."""
+        total = 0
+        for pid in self.pids():
+            with open('/proc/%d/smaps_rollup' % pid) as f:
+                total += int(re.search(r'^Pss:\s+(\d+)', f.read(), re.M)[1])
+        return total
+
+    def check(self):
+        """After a measurement: it was logged, and no process crashed."""
+        if self.proc.poll() is not None:
+            raise Failed('the server ended')
+        if not os.path.getsize(self.access_log):
+            raise Failed('the access log is empty')
+        os.truncate(self.access_log, 0)
+        crash = re.search('.*exit(ed on)? signal.*', self.complaints())
+        if crash:
+            os.truncate(os.path.join(self.dir, 'error.log'), 0)
+            raise Failed(crash[0])
+
+
+class Httpd(Server):
+    """httpd with its own HTTP/2 module; H2x below puts another in its place."""
+    title, module = 'mod_http2', 'http2'
+    program = os.environ.get('H2X_HTTPD') or find('apache2', 'httpd')
+    modules = os.environ.get('H2X_HTTPD_MODULES') or next(
+        (d for d in ('/usr/lib/apache2/modules', '/usr/lib64/httpd/modules')
+         if os.path.isdir(d)), output_of('apxs', '-q', 'LIBEXECDIR').strip())
+    path = os.path.join(modules, 'mod_http2.so')
+    others = '''unixd log_config logio mpm_event access_compat alias auth_basic
+        authn_core authn_file authz_core authz_host authz_user autoindex cgid
+        deflate dir env filter mime negotiation reqtimeout setenvif
+        socache_shmcb ssl status'''.split()     # those compiled in are skipped
+
+    @classmethod
+    def missing(cls):
+        return next((p for p in (cls.program or 'httpd', cls.path)
+                     if not os.path.exists(p)), None)
+
+    @classmethod
+    def version(cls):
+        with open(cls.path, 'rb') as f:
+            own = re.search(rb'\0(?:mod_\w+/)?(\d+\.\d+\.\d+[-\w]*)\0',
+                            f.read())
+        httpd = re.search(r'Apache/(\S+)', output_of(cls.program, '-v'))
+        return '%s%s in httpd %s, event MPM' % (
+            cls.title, ' ' + own[1].decode() if own else '', httpd[1])
+
+    def command(self):
+        files = {m: '%s/mod_%s.so' % (self.modules, m) for m in self.others}
+        files[self.module] = self.path
+        load = '\n'.join('LoadModule %s_module "%s"' % (m, f)
+                         for m, f in files.items() if os.path.exists(f))
+        conf = self.configure('httpd.conf', 'User %s\nGroup %s', load=load)
+        return [self.program, '-d', self.dir, '-f', conf, '-DFOREGROUND']
+
+
+class H2x(Httpd):
+    title, module = 'mod_h2x', 'h2x'
+    path = os.path.abspath(os.environ.get('H2X_MODULE_SO')
+                           or os.path.join(TOP, '.libs', 'mod_h2x.so'))
+
+    @classmethod
+    def version(cls):
+        commit = output_of('git', 'describe', '--always', '--dirty').strip()
+        return re.sub(' in httpd', ' (%s) in httpd' % commit if re.fullmatch(
+            r'[\w.-]+', commit) else ' in httpd', super().version())
+
+
+class Nginx(Server):
+    title, program = 'nginx', find('nginx')
+
+    @classmethod
+    def version(cls):
+        return 'nginx ' + output_of(cls.program, '-v').split('/')[-1].strip()
+
+    def command(self):
+        conf = self.configure('nginx.conf', 'user %s;')
+        return [self.program, '-p', self.dir, '-e', self.dir + '/error.log',
+                '-c', conf]
+
+
+class H2o(Server):
+    title, program = 'h2o', find('h2o')
+
+    @classmethod
+    def version(cls):
+        return 'h2o ' + output_of(cls.program, '-v').split('\n')[0].split()[-1]
+
+    def command(self):
+        return [self.program, '-c', self.configure('h2o.conf', 'user: %s')]
+
+
+SERVERS = {'h2x': H2x, 'stock': Httpd, 'nginx': Nginx, 'h2o': H2o}
