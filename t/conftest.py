@@ -8,6 +8,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+pytest.register_assert_rewrite("lib.compare")
+
 from lib import server as lib_server  # noqa: E402
 
 

@@ -197,6 +197,7 @@ def test_direct(httpd, config, tls, alpn, h2):
         assert server.http1("GET", "/t/env", tls=tls).status == 200
 
 
+@pytest.mark.h2x_only("now and then takes a preface in pieces for HTTP/1.1")
 def test_preface_in_pieces(server):
     """The preface may come byte by byte."""
     with server.connect(tls=False) as sock:

@@ -427,7 +427,8 @@ class Connection:
             return
         first, block = self._block
         self._block = None
-        fields = [(k, v) for k, v in self.decoder.decode(bytes(block))]
+        fields = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in
+                  self.decoder.decode(bytes(block), raw=True)]
         if isinstance(first, hf.PushPromiseFrame):
             pushed = self._stream(first.promised_stream_id)
             pushed.pushed_by = first.stream_id
