@@ -39,63 +39,71 @@ SLOW = '/cgi-bin/slow'  # answers after two seconds
 
 # --- rows: each returns a value, and details for the JSON file --------------
 
-def h2load(server, path, c, m, scheme, *how, timeout=30):
-    """Runs h2load; returns what it reports.  Raises Failed for anything but
-    200s over the expected protocol."""
+def h2load(server, path, c, m, scheme, count, timeout=30):
+    """Runs `count` requests; returns how many were answered in a second.
+    Counted runs, since h2load overlooks lost connections and unanswered
+    requests in runs of a given duration."""
     url = '%s://127.0.0.1:%d%s' % (
         scheme, server.tls if scheme == 'https' else server.clear, path)
     try:
         run = subprocess.run(
-            ['h2load', '-t1', '-c%d' % c, '-m%d' % m, *how, url], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
+            ['h2load', '-t1', '-c%d' % c, '-m%d' % m, '-n%d' % count, url],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise Failed('h2load did not end: a request has no answer')
-    words = ('total started done succeeded failed errored timeout 2xx 3xx 4xx '
-             '5xx').split()
-    got = {w: int(n) for n, w in re.findall(r'(\d+) (%s)\b' % '|'.join(words),
-                                            run.stdout)}
-    if run.returncode or len(got) != len(words):
-        raise Failed('h2load: ' + run.stdout.strip().split('\n')[-1])
-    bad = {w: got[w] for w in words[4:] if w != '2xx' and got[w]}
-    if bad or not got['succeeded'] or got['succeeded'] != got['done']:
-        raise Failed('h2load: ' + (', '.join('%d %s' % (n, w) for w, n in
-                                             bad.items()) or 'no request'))
+        raise Failed('h2load does not end: a request has no answer')
+    words = r'\b(\d+) (done|succeeded|failed|errored|timeout|[2345]xx)\b'
+    got = {word: int(n) for n, word in re.findall(words, run.stdout)}
+    want = dict.fromkeys(('done', 'succeeded', '2xx'), count)
+    wrong = ['%d %s' % (n, word) for word, n in got.items()
+             if n != want.get(word, 0)]
+    if wrong or len(got) != 9 or run.returncode:
+        raise Failed('h2load: ' + (
+            'of %d requests: %s' % (count, ', '.join(wrong)) if wrong
+            else run.stdout.strip().split('\n')[-1]))
     expect = ('Application protocol: h2c',) if scheme == 'http' else (
         'Application protocol: h2', 'TLS Protocol: TLSv1.3',
         'Cipher: ' + CIPHER)
     for line in expect:
         if line not in run.stdout.splitlines():
             raise Failed('h2load does not report "%s"' % line)
-    got['rate'] = float(re.search(r'([\d.]+) req/s', run.stdout)[1])
-    got['data'] = int(re.search(r'\((\d+)\) data', run.stdout)[1])
-    return got
+    octets = int(re.search(r'\((\d+)\) data', run.stdout)[1])
+    if octets != count * FILES[path]:
+        raise Failed('%d octets came, not %d' % (octets, count * FILES[path]))
+    return float(re.search(r'([\d.]+) req/s', run.stdout)[1])
 
 
 def load(path, c, m, scheme='https'):
     """A row of requests per second."""
     def measure(server, seconds):
-        # a counted run first: each request must be answered in full
-        count = c * m * (20 if FILES[path] < 1 << 20 else 2)
-        got = h2load(server, path, c, m, scheme, '-n%d' % count)
-        if not got['2xx'] == got['done'] == count:
-            raise Failed('%d of %d requests answered' % (got['2xx'], count))
-        if got['data'] != count * FILES[path]:
-            raise Failed('%d bytes came, not %d' % (got['data'],
-                                                    count * FILES[path]))
+        # warms the server up, and tells how many requests fill the time
+        count = max(20 * c * m, 500) if FILES[path] < 1 << 20 else 8 + 2 * c * m
+        rate = h2load(server, path, c, m, scheme, count)
+        count = max(round(rate * seconds / c), m) * c
         begin = time.monotonic(), server.cpu(), client_cpu()
-        got = h2load(server, path, c, m, scheme, '-D%dms' % (seconds * 1000),
-                     '--warm-up-time=200ms', timeout=seconds + 30)
-        wall = time.monotonic() - begin[0]
-        busy = (server.cpu() - begin[1]) / wall
-        return got['rate'], {'server_cpu_us': busy / got['rate'] * 1e6,
-                             'client_busy': (client_cpu() - begin[2]) / wall}
+        rate = h2load(server, path, c, m, scheme, count, 30 + 5 * seconds)
+        return rate, {
+            'requests': count,
+            'server_cpu_us': (server.cpu() - begin[1]) / count * 1e6,
+            'client_busy': ((client_cpu() - begin[2])
+                            / (time.monotonic() - begin[0]))}
     return measure
 
 
 def client_cpu():
-    """Processor seconds of the h2load runs so far."""
+    """Processor seconds of ended children: between two calls, h2load's."""
     use = resource.getrusage(resource.RUSAGE_CHILDREN)
     return use.ru_utime + use.ru_stime
+
+
+def foreign_cpu():
+    """Processor seconds used so far by what is not ours (and some that is,
+    until the servers have ended), or withheld by a hypervisor."""
+    with open('/proc/stat') as f:
+        ticks = [int(n) for n in f.readline().split()[1:9]]
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return (sum(ticks[:3] + ticks[7:]) / os.sysconf('SC_CLK_TCK')
+            - own.ru_utime - own.ru_stime - client_cpu())
 
 
 def slow(count):
@@ -132,7 +140,7 @@ def memory(server, _):
     server.start()
     clients = []
     try:
-        h2load(server, '/1k.png', 4, 4, 'https', '-n400')
+        h2load(server, '/1k.png', 4, 4, 'https', 400)
         time.sleep(0.5)
         before = server.pss()
         for _ in range(HELD):
@@ -196,10 +204,12 @@ def make_site(base):
         out.write('#!/bin/sh\nsleep 2\n'
                   'printf "Content-Type: text/plain\\n\\nok\\n"\n')
     os.chmod(base + SLOW, 0o755)
-    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt',
-                    'ec_paramgen_curve:P-256', '-nodes', '-days', '30', '-subj',
-                    '/CN=localhost', '-keyout', base + '/key.pem', '-out',
-                    base + '/cert.pem'], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        ['openssl', 'req', '-x509', '-newkey', 'ec', '-nodes', '-days', '30',
+         '-pkeyopt', 'ec_paramgen_curve:P-256', '-subj', '/CN=localhost',
+         '-addext', 'basicConstraints=critical,CA:FALSE',
+         '-keyout', base + '/key.pem', '-out', base + '/cert.pem'],
+        check=True, stderr=subprocess.DEVNULL)
 
 
 def measure_all(rows, names, options, base):
@@ -234,8 +244,9 @@ def measure_one(row, server, seconds, result, turn):
         result['details'].append(details)
         text = '%s %s' % (number(value), row.unit)
     except (Failed, OSError) as error:
+        reasons = [str(error) or type(error).__name__, server.crash()]
         text = result['failed'] = 'round %d: %s' % (
-            turn + 1, error or type(error).__name__)
+            turn + 1, '; '.join(filter(None, reasons)))
         server.stop()
         server.start()
     print('round %d  %-11s %-6s %s' % (turn + 1, row.name, server.name, text),
@@ -276,7 +287,7 @@ def summarise(rows, results, options, names):
     return {'date': time.strftime('%Y-%m-%d %H:%M %z'),
             'command': ' '.join(['bench.py', *sys.argv[1:]]),
             'rounds': options.rounds, 'few': options.few,
-            'seconds': options.seconds, 'load_before': options.load_before,
+            'seconds': options.seconds, 'others': options.others,
             'cores': CORES, 'kernel': platform.release(),
             'processor': model[1] if model else platform.machine(),
             'versions': versions, 'names': names, 'rows': out}
@@ -330,9 +341,9 @@ def markdown(report):
     text += '\n\n%s; %d cores, %s, Linux %s; %s.' % (
         report['date'][:10], report['cores'], report['processor'],
         report['kernel'], '; '.join(report['versions'].values()))
-    if report['load_before'] > 0.3 * report['cores']:
-        text += (' The machine was not idle before the run (load average '
-                 '%.1f): the numbers are disturbed.' % report['load_before'])
+    if report['others'] > 0.03:
+        text += (' Other work took %.0f %% of the processors during the run: '
+                 'the numbers are disturbed.' % (report['others'] * 100))
     head = ['processor time of the server for a request, µs'] + titles
     return text, table(head, cpu) if cpu else ''
 
@@ -411,7 +422,7 @@ def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = min(hard, 8192) if hard != resource.RLIM_INFINITY else 8192
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    options.load_before = os.getloadavg()[0]
+    begin = time.monotonic(), foreign_cpu()
     base = tempfile.mkdtemp(prefix='h2x-bench-')
     try:
         make_site(base)
@@ -421,6 +432,8 @@ def main():
             print('bench: kept ' + base, file=sys.stderr)
         else:
             shutil.rmtree(base, ignore_errors=True)
+    options.others = max(0, (foreign_cpu() - begin[1]) / CORES
+                         / (time.monotonic() - begin[0]))
     report = summarise(rows, results, options, names)
     text, used = markdown(report)
     whole = text + '\n\n' + used if used else text

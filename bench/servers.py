@@ -53,6 +53,7 @@ class Server:
         self.name, self.base, self.proc = name, base, None
         self.dir = os.path.join(base, name)
         self.access_log = os.path.join(self.dir, 'access.log')
+        self.error_log = os.path.join(self.dir, 'error.log')
         os.mkdir(self.dir)
         os.chmod(self.dir, 0o755)
 
@@ -76,6 +77,8 @@ class Server:
         """Starts the server and waits until both ports answer."""
         self.tls, self.clear = free_ports(2)
         argv = self.command()
+        if os.path.exists(self.error_log):      # of the one before
+            os.replace(self.error_log, self.error_log + '.old')
         with open(os.path.join(self.dir, 'output'), 'wb') as out:
             self.proc = subprocess.Popen(argv, stdout=out, stderr=out,
                                          stdin=subprocess.DEVNULL)
@@ -99,9 +102,9 @@ class Server:
     def complaints(self):
         """The last lines of what the server printed and logged."""
         text = ''
-        for name in ('output', 'error.log'):
+        for name in (os.path.join(self.dir, 'output'), self.error_log):
             try:
-                with open(os.path.join(self.dir, name), errors='replace') as f:
+                with open(name, errors='replace') as f:
                     text += f.read()
             except FileNotFoundError:
                 pass
@@ -160,10 +163,13 @@ class Server:
         if not os.path.getsize(self.access_log):
             raise Failed('the access log is empty')
         os.truncate(self.access_log, 0)
-        crash = re.search('.*exit(ed on)? signal.*', self.complaints())
-        if crash:
-            os.truncate(os.path.join(self.dir, 'error.log'), 0)
-            raise Failed(crash[0])
+        if self.crash():
+            raise Failed('a process of the server crashed')
+
+    def crash(self):
+        """The line of the error log that tells of a crash, or None."""
+        line = re.search('.*exit(ed on)? signal.*', self.complaints())
+        return line and line[0]
 
 
 class Httpd(Server):
@@ -223,8 +229,7 @@ class Nginx(Server):
 
     def command(self):
         conf = self.configure('nginx.conf', 'user %s;')
-        return [self.program, '-p', self.dir, '-e', self.dir + '/error.log',
-                '-c', conf]
+        return [self.program, '-p', self.dir, '-e', self.error_log, '-c', conf]
 
 
 class H2o(Server):
