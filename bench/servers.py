@@ -45,6 +45,14 @@ def free_ports(count):
     return ports
 
 
+APXS = os.environ.get('APXS') or find('apxs', 'apxs2')
+
+
+def ask_apxs(what):
+    """What httpd was built with."""
+    return output_of(APXS, '-q', what).strip() if APXS else ''
+
+
 class Server:
     """A subclass has a title, its program (None: not installed), `needs`,
     version(), and command(), which writes the configuration."""
@@ -175,10 +183,8 @@ class Server:
 class Httpd(Server):
     """httpd with its own HTTP/2 module; H2x below puts another in its place."""
     title, module = 'mod_http2', 'http2'
-    program = os.environ.get('H2X_HTTPD') or find('apache2', 'httpd')
-    modules = os.environ.get('H2X_HTTPD_MODULES') or next(
-        (d for d in ('/usr/lib/apache2/modules', '/usr/lib64/httpd/modules')
-         if os.path.isdir(d)), output_of('apxs', '-q', 'LIBEXECDIR').strip())
+    program = ask_apxs('sbindir') + '/' + ask_apxs('progname')
+    modules = ask_apxs('LIBEXECDIR')
     path = os.path.join(modules, 'mod_http2.so')
     others = '''unixd log_config logio mpm_event access_compat alias auth_basic
         authn_core authn_file authz_core authz_host authz_user autoindex cgid
@@ -187,7 +193,7 @@ class Httpd(Server):
 
     @classmethod
     def missing(cls):
-        return next((p for p in (cls.program or 'httpd', cls.path)
+        return next((p for p in (APXS or 'apxs', cls.program, cls.path)
                      if not os.path.exists(p)), None)
 
     @classmethod
