@@ -83,7 +83,7 @@ class Response:
 class Connection:
     """One connection over a connected socket.
 
-    settings:  dict sent in the first SETTINGS frame.
+    settings:  dict sent in the first SETTINGS frame; no push by default.
     ack:       answer SETTINGS and PING.
     windows:   give back flow control credit for each DATA frame received.
     greet:     send preface and SETTINGS at once.
@@ -134,7 +134,7 @@ class Connection:
                              flags, stream_id) + payload)
 
     def greet(self, settings=None):
-        first = SettingsFrame(settings=dict(settings or {}))
+        first = SettingsFrame(settings={ENABLE_PUSH: 0, **(settings or {})})
         self.raw(PREFACE + first.serialize())
 
     def fields(self, method="GET", path="/", headers=(), authority=None,

@@ -287,7 +287,8 @@ class Server:
         self.mpm = mpm or MPM
         self.env = env or {}
         self.process = None
-        self.expected = []
+        # mod_http2 crashes now and then when stopped: not what is tested.
+        self.expected = ["exit signal"] if STOCK else []
         self.failed = False
 
     # -- files ----------------------------------------------------------
