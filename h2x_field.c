@@ -1,0 +1,228 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <string.h>
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include "h2x_field.h"
+
+static int is_one_of(const char *const *names, const char *name,
+                     apr_size_t len)
+{
+    for (; *names; ++names) {
+        if (strlen(*names) == len && !strncasecmp(*names, name, len)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+int h2x_field_is_hop_by_hop(const char *name, apr_size_t len)
+{
+    static const char *const names[] = {
+        "connection", "keep-alive", "proxy-connection", "transfer-encoding",
+        "upgrade", NULL
+    };
+
+    return is_one_of(names, name, len);
+}
+
+int h2x_field_is_bad_trailer(const char *name, apr_size_t len)
+{
+    static const char *const names[] = {
+        "age", "authorization", "cache-control", "content-encoding",
+        "content-length", "content-range", "content-type", "cookie", "date",
+        "expect", "expires", "host", "http2-settings", "if-match",
+        "if-modified-since", "if-none-match", "if-range",
+        "if-unmodified-since", "location", "max-forwards", "pragma",
+        "proxy-authenticate", "proxy-authorization", "range", "retry-after",
+        "set-cookie", "te", "trailer", "vary", "warning", "www-authenticate",
+        NULL
+    };
+
+    return !len || *name == ':' || h2x_field_is_hop_by_hop(name, len)
+           || is_one_of(names, name, len);
+}
+
+char *h2x_field_name(apr_pool_t *p, const char *name, apr_size_t len)
+{
+    char *copy = apr_pstrmemdup(p, name, len);
+    char *c;
+    int first = 1;
+
+    for (c = copy; *c; ++c) {
+        if (first) {
+            *c = (char)apr_toupper(*c);
+        }
+        first = (*c == '-');
+    }
+    return copy;
+}
+
+/* Joins all values of Cookie into the first one, in one pass. */
+static void join_cookies(apr_pool_t *p, apr_table_t *fields)
+{
+    const apr_array_header_t *all = apr_table_elts(fields);
+    const apr_table_entry_t *entry = (const apr_table_entry_t *)all->elts;
+    apr_array_header_t *crumbs = NULL;
+    int i, count = 0;
+
+    for (i = 0; i < all->nelts; ++i) {
+        count += !strcasecmp(entry[i].key, "Cookie");
+    }
+    if (count < 2) {
+        return;
+    }
+    crumbs = apr_array_make(p, 2 * count, sizeof(const char *));
+    for (i = 0; i < all->nelts; ++i) {
+        if (!strcasecmp(entry[i].key, "Cookie")) {
+            if (crumbs->nelts) {
+                APR_ARRAY_PUSH(crumbs, const char *) = "; ";
+            }
+            APR_ARRAY_PUSH(crumbs, const char *) = entry[i].val;
+        }
+    }
+    apr_table_setn(fields, "Cookie", apr_array_pstrcat(p, crumbs, 0));
+}
+
+void h2x_field_join(apr_pool_t *p, apr_table_t *fields)
+{
+    join_cookies(p, fields);
+    apr_table_compress(fields, APR_OVERLAP_TABLES_MERGE);
+}
+
+/* Cuts the next line out of a text; ends it with 0 in place of CRLF. */
+static char *next_line(char **text, char *end)
+{
+    char *line = *text;
+    char *eol = memchr(line, '\n', end - line);
+
+    if (!eol) {
+        return NULL;
+    }
+    *text = eol + 1;
+    if (eol > line && eol[-1] == '\r') {
+        --eol;
+    }
+    *eol = '\0';
+    return line;
+}
+
+/* Reads "HTTP/1.1 200 OK". Returns 0 when it is something else. */
+static int parse_status_line(const char *line)
+{
+    const char *s;
+    int status;
+
+    if (!line || strncmp(line, "HTTP/", 5) || !(s = strchr(line, ' '))
+        || !apr_isdigit(s[1]) || !apr_isdigit(s[2]) || !apr_isdigit(s[3])) {
+        return 0;
+    }
+    status = (s[1] - '0') * 100 + (s[2] - '0') * 10 + (s[3] - '0');
+    return (status >= 100) ? status : 0;
+}
+
+/* Reads "Name: value" in place. */
+static int parse_field(char *line, h2x_field *field)
+{
+    char *colon = strchr(line, ':');
+    char *c, *value;
+
+    if (!colon || colon == line) {
+        return 0;
+    }
+    for (c = line; c < colon; ++c) {
+        *c = (char)apr_tolower(*c);
+    }
+    *colon = '\0';
+    value = colon + 1;
+    while (*value == ' ' || *value == '\t') {
+        ++value;
+    }
+    field->name = line;
+    field->name_len = (apr_size_t)(colon - line);
+    field->value = value;
+    field->value_len = strlen(value);
+    while (field->value_len && (value[field->value_len - 1] == ' '
+                                || value[field->value_len - 1] == '\t')) {
+        value[--field->value_len] = '\0';
+    }
+    return 1;
+}
+
+h2x_head *h2x_field_parse_head(apr_pool_t *p, const char *text,
+                               apr_size_t len)
+{
+    char *copy = apr_pstrmemdup(p, text, len);
+    char *end = copy + len;
+    char *line, *c;
+    h2x_head *head;
+    int status = parse_status_line(next_line(&copy, end));
+    int lines = 0;
+
+    if (!status) {
+        return NULL;
+    }
+    for (c = copy; c < end; ++c) {
+        lines += (*c == '\n');
+    }
+    head = apr_palloc(p, sizeof(*head));
+    head->status = status;
+    head->count = 0;
+    head->fields = apr_palloc(p, lines * sizeof(h2x_field));
+    while ((line = next_line(&copy, end)) && *line) {
+        h2x_field *field = &head->fields[head->count];
+
+        if (!parse_field(line, field)) {
+            return NULL;
+        }
+        if (!h2x_field_is_hop_by_hop(field->name, field->name_len)) {
+            ++head->count;
+        }
+    }
+    return line ? head : NULL;
+}
+
+h2x_head *h2x_field_trailers(apr_pool_t *p, const apr_table_t *table)
+{
+    const apr_array_header_t *all = apr_table_elts(table);
+    const apr_table_entry_t *entry = (const apr_table_entry_t *)all->elts;
+    h2x_head *head = apr_pcalloc(p, sizeof(*head));
+    int i;
+
+    head->fields = apr_palloc(p, all->nelts * sizeof(h2x_field));
+    for (i = 0; i < all->nelts; ++i) {
+        h2x_field *field = &head->fields[head->count];
+        apr_size_t len = strlen(entry[i].key);
+        char *name, *c;
+
+        if (h2x_field_is_bad_trailer(entry[i].key, len)) {
+            continue;
+        }
+        name = apr_pstrmemdup(p, entry[i].key, len);
+        for (c = name; *c; ++c) {
+            *c = (char)apr_tolower(*c);
+        }
+        field->name = name;
+        field->name_len = len;
+        field->value = apr_pstrdup(p, entry[i].val);
+        field->value_len = strlen(field->value);
+        ++head->count;
+    }
+    return head->count ? head : NULL;
+}
+
+const h2x_field *h2x_field_find(const h2x_head *head, const char *name)
+{
+    apr_size_t len = strlen(name);
+    int i;
+
+    for (i = 0; i < head->count; ++i) {
+        if (head->fields[i].name_len == len
+            && !memcmp(head->fields[i].name, name, len)) {
+            return &head->fields[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,333 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <string.h>
+
+#include <apr_atomic.h>
+#include <apr_optional.h>
+#include <apr_strings.h>
+
+#include <httpd.h>
+#include <http_connection.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <http_vhost.h>
+#include <ap_mpm.h>
+#include <mod_core.h>
+#include <util_filter.h>
+
+#include "h2x.h"
+#include "h2x_conf.h"
+#include "h2x_field.h"
+#include "h2x_filter.h"
+#include "h2x_request.h"
+
+APR_DECLARE_OPTIONAL_FN(void, ap_logio_add_bytes_in,
+                        (conn_rec *c, apr_off_t bytes));
+APR_DECLARE_OPTIONAL_FN(void, ap_logio_add_bytes_out,
+                        (conn_rec *c, apr_off_t bytes));
+static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_in) *logio_in;
+static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_out) *logio_out;
+
+/* A socket that nobody reads: modules set timeouts on that of a c2. */
+static apr_socket_t *dummy_socket;
+
+/* The MPM, whose conn_config other code of it expects on any connection. */
+static module *mpm;
+
+/* Numbers the secondary connections of this child. */
+static apr_uint32_t last_number;
+
+apr_status_t h2x_request_child_init(apr_pool_t *p)
+{
+    static const char *const mpms[] = {
+        "event.c", "worker.c", "prefork.c", "motorz.c", "simple_api.c",
+        "mpm_winnt.c", "mpm_netware.c", NULL
+    };
+    int i;
+
+    for (i = 0; mpms[i] && !mpm; ++i) {
+        mpm = ap_find_linked_module(mpms[i]);
+    }
+    logio_in = APR_RETRIEVE_OPTIONAL_FN(ap_logio_add_bytes_in);
+    logio_out = APR_RETRIEVE_OPTIONAL_FN(ap_logio_add_bytes_out);
+    return apr_socket_create(&dummy_socket, APR_INET, SOCK_STREAM,
+                             APR_PROTO_TCP, p);
+}
+
+/* ---- the secondary connection ---- */
+
+/*
+ * An id for a c2. mod_unique_id uses its low 32 bits to tell apart what
+ * runs at the same time, so no two may share these; the MPM's own ids for
+ * connections are below 2^31.
+ */
+static long next_id(void)
+{
+    return (long)(0x80000000u | apr_atomic_inc32(&last_number));
+}
+
+/*
+ * Makes the c2, a real conn_rec: modules have crashed on each part that was
+ * missing. What it shares with c1 does not change while requests run.
+ */
+static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
+                         const h2x_runner *runner)
+{
+    apr_pool_t *p = stream->pool;
+    conn_rec *c2 = apr_pmemdup(p, c1, sizeof(*c2));
+
+    c2->pool = p;
+    c2->bucket_alloc = stream->bucket_alloc;
+    c2->master = c1;
+    c2->id = next_id();
+    c2->log = NULL;
+    c2->log_id = apr_psprintf(p, "%s-%d", c1->log_id, stream->id);
+    c2->conn_config = ap_create_conn_config(p);
+    c2->notes = apr_table_make(p, 5);
+    c2->input_filters = NULL;
+    c2->output_filters = NULL;
+    c2->filter_conn_ctx = NULL;
+    c2->data_in_input_filters = 0;
+    c2->data_in_output_filters = 0;
+    c2->clogging_input_filters = 1; /* keep the MPM's hands off */
+    c2->aborted = 0;
+    c2->keepalive = AP_CONN_CLOSE;  /* there will be no other request */
+    c2->keepalives = 1;             /* and this is not to be seen as fresh */
+    c2->cs = apr_pcalloc(p, sizeof(*c2->cs));
+    c2->cs->state = CONN_STATE_HANDLER;
+    c2->sbh = runner->sbh;
+    c2->current_thread = runner->thread;
+    ap_set_core_module_config(c2->conn_config, dummy_socket);
+    if (mpm) {
+        ap_set_module_config(c2->conn_config, mpm,
+                             ap_get_module_config(c1->conn_config, mpm));
+    }
+    h2x_conn_make(c2)->stream = stream;
+    stream->c2 = c2;
+    return c2;
+}
+
+/* ---- the request ---- */
+
+/*
+ * Refuses what HTTP allows and a server must not take (RFC 9113, 8.3.1):
+ * user information in the authority, and another one in Host.
+ */
+static int check_authority(request_rec *r, const h2x_request_head *head)
+{
+    const char *host = apr_table_get(r->headers_in, "Host");
+
+    if (!head->authority) {
+        return OK;
+    }
+    if (ap_strchr_c(head->authority, '@')) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "h2x: user information in :authority '%s'",
+                      head->authority);
+        return HTTP_BAD_REQUEST;
+    }
+    if (host && ap_cstr_casecmp(host, head->authority)) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "h2x: :authority '%s' and Host '%s' differ",
+                      head->authority, host);
+        return HTTP_BAD_REQUEST;
+    }
+    apr_table_setn(r->headers_in, "Host", head->authority);
+    return OK;
+}
+
+/*
+ * The limits of a request head, which are those of the connection's server,
+ * as for HTTP/1.1. Fields were counted when they came.
+ */
+static int check_limits(request_rec *r, const h2x_request_head *head)
+{
+    const apr_array_header_t *all;
+    const apr_table_entry_t *entry;
+    int i;
+
+    if (strlen(r->the_request) > (apr_size_t)r->server->limit_req_line) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "h2x: request line exceeds LimitRequestLine (%d)",
+                      r->server->limit_req_line);
+        return HTTP_REQUEST_URI_TOO_LARGE;
+    }
+    all = apr_table_elts(r->headers_in);
+    entry = (const apr_table_entry_t *)all->elts;
+    for (i = 0; i < all->nelts && !head->status; ++i) {
+        if (strlen(entry[i].key) + strlen(entry[i].val) + 2
+            > (apr_size_t)r->server->limit_req_fieldsize) {
+            ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                          "h2x: field %.64s exceeds LimitRequestFieldSize "
+                          "(%d)", entry[i].key,
+                          r->server->limit_req_fieldsize);
+            return HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
+        }
+    }
+    return head->status;
+}
+
+/* A virtual host that does not speak HTTP/2 is not here (RFC 9110, 15.5.20).*/
+static int check_vhost(request_rec *r)
+{
+    conn_rec *c1 = r->connection->master;
+    const char *protocol = h2x_conn_get(c1)->protocol;
+
+    if (r->server != c1->base_server
+        && !ap_is_allowed_protocol(c1, NULL, r->server, protocol)) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "h2x: Protocols of host %s does not have %s",
+                      r->server->server_hostname, protocol);
+        return HTTP_MISDIRECTED_REQUEST;
+    }
+    return OK;
+}
+
+/* The request line as HTTP/1.1 would have it, for logs and for httpd. */
+static char *request_line(request_rec *r, const h2x_request_head *head)
+{
+    const char *target = head->path ? head->path : head->authority;
+
+    return apr_pstrcat(r->pool, head->method, " ", target ? target : "/",
+                       " HTTP/2.0", NULL);
+}
+
+/* A request without Content-Length gets the framing that HTTP_IN reads. */
+static void announce_body(request_rec *r, const h2x_request_head *head)
+{
+    if (head->has_body && !apr_table_get(r->headers_in, "Content-Length")) {
+        apr_table_setn(r->headers_in, "Transfer-Encoding", "chunked");
+    }
+}
+
+/*
+ * Fills a request_rec from the head, as ap_read_request() does from text.
+ * @return OK, or the status to refuse it with
+ */
+static int read_head(request_rec *r, h2x_stream *stream)
+{
+    h2x_request_head *head = &stream->request;
+    int status;
+
+    r->request_time = head->received;
+    r->the_request = request_line(r, head);
+    r->headers_in = head->fields;
+    h2x_field_join(r->pool, r->headers_in);
+    status = check_limits(r, head);
+    if (!ap_parse_request_line(r) && !status) {
+        status = r->status;
+    }
+    if (!status) {
+        status = check_authority(r, head);
+    }
+    r->status = HTTP_OK;
+    announce_body(r, head);
+    if (!ap_check_request_header(r) && !status) {
+        status = r->status;
+    }
+    r->status = HTTP_OK;
+    r->per_dir_config = r->server->lookup_defaults;
+    return status ? status : check_vhost(r);
+}
+
+/* Logs a request that was refused before httpd's phases began. */
+static void die(request_rec *r, int status)
+{
+    conn_rec *c2 = r->connection;
+    apr_bucket_brigade *bb = apr_brigade_create(c2->pool, c2->bucket_alloc);
+
+    ap_die(status, r);
+    APR_BRIGADE_INSERT_TAIL(bb, ap_bucket_eor_create(c2->bucket_alloc, r));
+    ap_pass_brigade(c2->output_filters, bb);
+    apr_brigade_cleanup(bb);
+}
+
+/* Notes what the stream needs to know of the host that was chosen. */
+static void apply_server(h2x_stream *stream, const request_rec *r)
+{
+    stream->timeout = h2x_conf_get(r->server, H2X_STREAM_TIMEOUT);
+    if (stream->timeout <= 0) {
+        stream->timeout = r->server->timeout;
+    }
+    stream->max_memory = (apr_size_t)h2x_conf_get(r->server,
+                                                  H2X_STREAM_MAX_MEM_SIZE);
+    stream->unbuffered = !h2x_conf_get(r->server, H2X_OUTPUT_BUFFERING);
+}
+
+void h2x_request_fixup(request_rec *r)
+{
+    h2x_stream *stream = h2x_conn_get(r->connection)->stream;
+
+    apr_table_setn(r->subprocess_env, "HTTP2", "on");
+    apr_table_setn(r->subprocess_env, "H2_STREAM_ID",
+                   apr_itoa(r->pool, stream->id));
+    apr_table_setn(r->subprocess_env, "H2_STREAM_TAG",
+                   r->connection->log_id);
+    stream->copy_files = h2x_conf_copy_files(r);
+}
+
+void h2x_request_run(h2x_stream *stream, conn_rec *c1,
+                     const h2x_runner *runner)
+{
+    conn_rec *c2 = make_c2(stream, c1, runner);
+    request_rec *r;
+    int status;
+
+    h2x_filter_add(c2, stream);
+    ap_run_pre_connection(c2, dummy_socket);
+
+    r = ap_create_request(c2);
+    stream->r = r;
+    apply_server(stream, r);
+    ap_run_pre_read_request(r, c2);
+    status = read_head(r, stream);
+    apply_server(stream, r);
+    ap_add_input_filter_handle(ap_http_input_filter_handle, NULL, r, c2);
+    if (!status) {
+        status = ap_post_read_request(r);
+    }
+    if (status) {
+        die(r, status);
+        return;
+    }
+    ap_update_child_status(c2->sbh, SERVER_BUSY_WRITE, r);
+    ap_process_async_request(r);
+}
+
+void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
+{
+    conn_rec *c2 = stream->c2;
+    apr_bucket *eor = stream->eor;
+
+    if (!eor) {
+        return;
+    }
+    c2->sbh = runner->sbh;
+    c2->current_thread = runner->thread;
+    if (logio_in) {
+        logio_in(c2, stream->bytes_in);
+    }
+    if (logio_out) {
+        logio_out(c2, stream->bytes_out);
+    }
+    stream->eor = NULL;
+    stream->r = NULL;
+    apr_bucket_destroy(eor);
+}
+
+int h2x_request_may_wait(const request_rec *r)
+{
+    const char *handler = r->handler;
+
+    return handler && !AP_IS_DEFAULT_HANDLER_NAME(handler)
+           && strcmp(handler, "default-handler")
+           && (!r->content_type || ap_cstr_casecmpn(r->content_type, handler,
+                                                    strlen(handler)));
+}
+
+int h2x_request_stream_id(const conn_rec *c2)
+{
+    return h2x_conn_get(c2)->stream->id;
+}

@@ -1,0 +1,417 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <apr_portable.h>
+#include <apr_thread_cond.h>
+#include <apr_thread_mutex.h>
+
+#include <httpd.h>
+#include <http_log.h>
+
+#include "h2x.h"
+#include "h2x_stream.h"
+
+/* How many streams a store keeps, and how much free memory each of them. */
+#define STORE_MAX 128
+#define POOL_MAX_FREE (32 * 1024)
+
+/* A chunk or segment takes in what follows while it has room. */
+#define CHUNK_MIN 4096
+#define SEGMENT_MIN 1024
+
+APR_RING_HEAD(stream_ring, h2x_stream);
+
+struct h2x_stream_store {
+    apr_thread_mutex_t *lock;
+    struct stream_ring unused;
+    int count;
+};
+
+/* A stream and what is kept with it. The pool must not hold the stream: it
+ * is cleared when the stream goes back. */
+typedef struct {
+    h2x_stream stream;
+    apr_pool_t *home;  /* holds this, and lives as long */
+} kept_stream;
+
+static void destroy(h2x_stream *stream)
+{
+    kept_stream *kept = (kept_stream *)stream;
+
+    apr_pool_destroy(stream->pool);
+    apr_bucket_alloc_destroy(stream->bucket_alloc);
+    apr_pool_destroy(kept->home);
+}
+
+static apr_status_t empty_store(void *baton)
+{
+    h2x_stream_store *store = baton;
+
+    while (!APR_RING_EMPTY(&store->unused, h2x_stream, link)) {
+        h2x_stream *stream = APR_RING_FIRST(&store->unused);
+
+        APR_RING_REMOVE(stream, link);
+        destroy(stream);
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t h2x_stream_store_create(h2x_stream_store **pstore, apr_pool_t *p)
+{
+    h2x_stream_store *store = apr_pcalloc(p, sizeof(*store));
+    apr_status_t rv;
+
+    APR_RING_INIT(&store->unused, h2x_stream, link);
+    rv = apr_thread_mutex_create(&store->lock, APR_THREAD_MUTEX_DEFAULT, p);
+    if (rv == APR_SUCCESS) {
+        apr_pool_cleanup_register(p, store, empty_store,
+                                  apr_pool_cleanup_null);
+        *pstore = store;
+    }
+    return rv;
+}
+
+/* Pools without a parent, so that no other thread is concerned by them. */
+static apr_pool_t *make_pool(void)
+{
+    apr_allocator_t *allocator;
+    apr_pool_t *pool;
+
+    if (apr_allocator_create(&allocator) != APR_SUCCESS) {
+        return NULL;
+    }
+    apr_allocator_max_free_set(allocator, POOL_MAX_FREE);
+    if (apr_pool_create_unmanaged_ex(&pool, NULL, allocator) != APR_SUCCESS) {
+        apr_allocator_destroy(allocator);
+        return NULL;
+    }
+    apr_allocator_owner_set(allocator, pool);
+    return pool;
+}
+
+static h2x_stream *make_stream(void)
+{
+    apr_pool_t *home = make_pool();
+    apr_allocator_t *allocator;
+    kept_stream *kept;
+
+    if (!home) {
+        return NULL;
+    }
+    allocator = apr_pool_allocator_get(home);
+    kept = apr_pcalloc(home, sizeof(*kept));
+    kept->home = home;
+    if (apr_pool_create_unmanaged_ex(&kept->stream.pool, NULL, allocator)
+            != APR_SUCCESS
+        || !(kept->stream.bucket_alloc
+                 = apr_bucket_alloc_create_ex(allocator))
+        || apr_thread_cond_create(&kept->stream.changed, home)
+            != APR_SUCCESS) {
+        apr_pool_destroy(home);
+        return NULL;
+    }
+    apr_pool_tag(kept->stream.pool, "h2x_stream");
+    return &kept->stream;
+}
+
+h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
+                               h2x_lock *lock)
+{
+    h2x_stream *stream = NULL;
+
+    apr_thread_mutex_lock(store->lock);
+    if (!APR_RING_EMPTY(&store->unused, h2x_stream, link)) {
+        stream = APR_RING_FIRST(&store->unused);
+        APR_RING_REMOVE(stream, link);
+        --store->count;
+    }
+    apr_thread_mutex_unlock(store->lock);
+    if (!stream && !(stream = make_stream())) {
+        return NULL;
+    }
+    APR_RING_ELEM_INIT(stream, link);
+    stream->id = id;
+    stream->lock = lock;
+    stream->request.fields = apr_table_make(stream->pool, 16);
+    return stream;
+}
+
+static void free_chunks(h2x_chunk *chunk)
+{
+    while (chunk) {
+        h2x_chunk *next = chunk->next;
+
+        free(chunk->data);
+        free(chunk);
+        chunk = next;
+    }
+}
+
+void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
+{
+    apr_pool_t *pool = stream->pool;
+    apr_bucket_alloc_t *bucket_alloc = stream->bucket_alloc;
+    apr_thread_cond_t *changed = stream->changed;
+    int keep;
+
+    ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
+    free_chunks(stream->in_first);
+    h2x_segments_clear(&stream->out);
+    if (stream->in_trailers) {
+        apr_pool_destroy(apr_table_elts(stream->in_trailers)->pool);
+    }
+    apr_pool_clear(pool);
+    memset(stream, 0, sizeof(*stream));
+    stream->pool = pool;
+    stream->bucket_alloc = bucket_alloc;
+    stream->changed = changed;
+
+    apr_thread_mutex_lock(store->lock);
+    keep = (store->count < STORE_MAX);
+    if (keep) {
+        APR_RING_INSERT_HEAD(&store->unused, stream, h2x_stream, link);
+        ++store->count;
+    }
+    apr_thread_mutex_unlock(store->lock);
+    if (!keep) {
+        destroy(stream);
+    }
+}
+
+void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state)
+{
+    h2x_lock_check(stream->lock);
+    ap_assert(state > stream->state);
+    stream->state = state;
+}
+
+apr_status_t h2x_stream_wait_locked(h2x_stream *stream, apr_time_t deadline)
+{
+    apr_time_t left = deadline - apr_time_now();
+
+    return (left > 0) ? h2x_lock_wait(stream->lock, stream->changed, left)
+                      : APR_TIMEUP;
+}
+
+void h2x_stream_wake_locked(h2x_stream *stream)
+{
+    h2x_lock_check(stream->lock);
+    apr_thread_cond_signal(stream->changed);
+}
+
+apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
+                                    apr_size_t len)
+{
+    h2x_chunk *chunk = stream->in_last;
+
+    h2x_lock_check(stream->lock);
+    if (!chunk || chunk->size - chunk->len < len) {
+        chunk = malloc(sizeof(*chunk));
+        if (!chunk) {
+            return APR_ENOMEM;
+        }
+        chunk->next = NULL;
+        chunk->len = 0;
+        chunk->size = (len > CHUNK_MIN) ? len : CHUNK_MIN;
+        chunk->data = malloc(chunk->size);
+        if (!chunk->data) {
+            free(chunk);
+            return APR_ENOMEM;
+        }
+        if (stream->in_last) {
+            stream->in_last->next = chunk;
+        }
+        else {
+            stream->in_first = chunk;
+        }
+        stream->in_last = chunk;
+    }
+    memcpy(chunk->data + chunk->len, data, len);
+    chunk->len += len;
+    h2x_stream_wake_locked(stream);
+    return APR_SUCCESS;
+}
+
+apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks)
+{
+    h2x_chunk *chunk;
+    apr_size_t len = 0;
+
+    h2x_lock_check(stream->lock);
+    *chunks = stream->in_first;
+    stream->in_first = stream->in_last = NULL;
+    for (chunk = *chunks; chunk; chunk = chunk->next) {
+        len += chunk->len;
+    }
+    return len;
+}
+
+static char *memory_of(h2x_segment *segment)
+{
+    return (char *)(segment + 1);
+}
+
+static h2x_segment *append(h2x_segments *row, apr_size_t size)
+{
+    h2x_segment *segment = malloc(sizeof(*segment) + size);
+
+    if (segment) {
+        segment->next = NULL;
+        segment->offset = 0;
+        segment->len = 0;
+        segment->size = size;
+        if (row->last) {
+            row->last->next = segment;
+        }
+        else {
+            row->first = segment;
+        }
+        row->last = segment;
+    }
+    return segment;
+}
+
+/* Finds room for some bytes: at the end of the last segment, or a new one. */
+static char *reserve(h2x_segments *row, apr_size_t len)
+{
+    h2x_segment *segment = row->last;
+
+    if (!segment || !segment->size
+        || segment->size - (apr_size_t)segment->offset - segment->len < len) {
+        segment = append(row, len > SEGMENT_MIN ? len : SEGMENT_MIN);
+    }
+    return segment ? memory_of(segment) + segment->offset + segment->len
+                   : NULL;
+}
+
+static void count_in(h2x_segments *row, apr_size_t len)
+{
+    row->last->len += len;
+    row->bytes += len;
+    if (row->last->size) {
+        row->memory += len;
+    }
+}
+
+apr_status_t h2x_segments_add(h2x_segments *row, const void *data,
+                              apr_size_t len)
+{
+    char *room = reserve(row, len);
+
+    if (!room) {
+        return APR_ENOMEM;
+    }
+    memcpy(room, data, len);
+    count_in(row, len);
+    return APR_SUCCESS;
+}
+
+/* Reads all of a part of a file. */
+static apr_status_t read_file(apr_os_file_t fd, apr_off_t offset, char *to,
+                              apr_size_t len)
+{
+    while (len) {
+        apr_ssize_t n = pread(fd, to, len, offset);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return n ? errno : APR_EOF;
+        }
+        to += n;
+        offset += n;
+        len -= n;
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t h2x_segments_add_file(h2x_segments *row, apr_os_file_t fd,
+                                   apr_off_t offset, apr_size_t len, int read)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    if (read) {
+        char *room = reserve(row, len);
+
+        rv = room ? read_file(fd, offset, room, len) : APR_ENOMEM;
+    }
+    else if (append(row, 0)) {
+        row->last->fd = fd;
+        row->last->offset = offset;
+    }
+    else {
+        rv = APR_ENOMEM;
+    }
+    if (rv == APR_SUCCESS) {
+        count_in(row, len);
+    }
+    return rv;
+}
+
+void h2x_segments_move(h2x_segments *to, h2x_segments *from)
+{
+    if (!from->first) {
+        return;
+    }
+    if (to->last) {
+        to->last->next = from->first;
+    }
+    else {
+        to->first = from->first;
+    }
+    to->last = from->last;
+    to->bytes += from->bytes;
+    to->memory += from->memory;
+    memset(from, 0, sizeof(*from));
+}
+
+static void drop_first(h2x_segments *row)
+{
+    h2x_segment *segment = row->first;
+
+    row->first = segment->next;
+    if (!row->first) {
+        row->last = NULL;
+    }
+    free(segment);
+}
+
+apr_status_t h2x_segments_read(h2x_segments *row, char *to, apr_size_t len)
+{
+    while (len) {
+        h2x_segment *segment = row->first;
+        apr_size_t n = (segment->len < len) ? segment->len : len;
+        apr_status_t rv;
+
+        if (segment->size) {
+            memcpy(to, memory_of(segment) + segment->offset, n);
+            row->memory -= n;
+        }
+        else if ((rv = read_file(segment->fd, segment->offset, to, n))
+                 != APR_SUCCESS) {
+            return rv;
+        }
+        to += n;
+        len -= n;
+        segment->offset += n;
+        segment->len -= n;
+        row->bytes -= n;
+        if (!segment->len) {
+            drop_first(row);
+        }
+    }
+    return APR_SUCCESS;
+}
+
+void h2x_segments_clear(h2x_segments *row)
+{
+    while (row->first) {
+        drop_first(row);
+    }
+    row->bytes = 0;
+    row->memory = 0;
+}

@@ -1,0 +1,253 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <apr_thread_cond.h>
+#include <apr_thread_mutex.h>
+
+#include <httpd.h>
+#include <http_log.h>
+#include <http_main.h>
+
+#include "h2x.h"
+#include "h2x_worker.h"
+
+APR_RING_HEAD(source_ring, h2x_worker_source);
+
+typedef struct worker {
+    APR_RING_ENTRY(worker) link; /* among those that are not in use */
+    h2x_workers *workers;
+    apr_pool_t *pool;     /* holds the thread; NULL: no thread */
+    apr_thread_t *thread;
+    int number;
+} worker;
+
+APR_RING_HEAD(worker_ring, worker);
+
+struct h2x_workers {
+    apr_pool_t *pool;
+    apr_thread_mutex_t *lock;  /* for all below */
+    apr_thread_cond_t *work;   /* there is an offer, or the end */
+    apr_thread_cond_t *left;   /* a worker left run(), or ended */
+    struct source_ring sources; /* those with offers, in turn */
+    struct worker_ring unused;  /* never started, or ended */
+    apr_interval_time_t idle_time;
+    int min;
+    int max;
+    int made;     /* worker structs that exist */
+    int started;  /* threads that run */
+    int idle;     /* threads that wait for work */
+    int offers;   /* of all sources */
+    int stopping;
+};
+
+/* Takes the next piece of work: the first source's, which goes to the end. */
+static h2x_worker_source *take_locked(h2x_workers *workers)
+{
+    h2x_worker_source *source;
+
+    if (APR_RING_EMPTY(&workers->sources, h2x_worker_source, link)) {
+        return NULL;
+    }
+    source = APR_RING_FIRST(&workers->sources);
+    APR_RING_REMOVE(source, link);
+    --workers->offers;
+    if (--source->offers > 0) {
+        APR_RING_INSERT_TAIL(&workers->sources, source, h2x_worker_source,
+                             link);
+    }
+    ++source->inside;
+    return source;
+}
+
+/* Waits for work. Returns 0 when this thread should end. */
+static int wait_locked(h2x_workers *workers)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    ++workers->idle;
+    while (!workers->offers && !workers->stopping && rv == APR_SUCCESS) {
+        if (workers->started > workers->min) {
+            rv = apr_thread_cond_timedwait(workers->work, workers->lock,
+                                           workers->idle_time);
+        }
+        else {
+            rv = apr_thread_cond_wait(workers->work, workers->lock);
+        }
+    }
+    --workers->idle;
+    return workers->offers && !workers->stopping;
+}
+
+static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
+{
+    worker *me = baton;
+    h2x_workers *workers = me->workers;
+    h2x_worker_source *source;
+
+    apr_thread_mutex_lock(workers->lock);
+    do {
+        while (!workers->stopping && (source = take_locked(workers))) {
+            apr_thread_mutex_unlock(workers->lock);
+            source->run(source->baton, thread, me->number);
+            apr_thread_mutex_lock(workers->lock);
+            --source->inside;
+            apr_thread_cond_broadcast(workers->left);
+        }
+    } while (wait_locked(workers));
+    --workers->started;
+    APR_RING_INSERT_HEAD(&workers->unused, me, worker, link);
+    apr_thread_cond_broadcast(workers->left);
+    apr_thread_mutex_unlock(workers->lock);
+    return NULL;
+}
+
+/* Frees the thread of a worker that has ended. */
+static void join(worker *ended)
+{
+    apr_status_t ignored;
+
+    if (ended->pool) {
+        apr_thread_join(&ignored, ended->thread);
+        apr_pool_destroy(ended->pool);
+        ended->pool = NULL;
+    }
+}
+
+static worker *unused_locked(h2x_workers *workers)
+{
+    worker *me;
+
+    if (!APR_RING_EMPTY(&workers->unused, worker, link)) {
+        me = APR_RING_FIRST(&workers->unused);
+        APR_RING_REMOVE(me, link);
+        join(me);
+        return me;
+    }
+    me = apr_pcalloc(workers->pool, sizeof(*me));
+    APR_RING_ELEM_INIT(me, link);
+    me->workers = workers;
+    me->number = workers->made++;
+    return me;
+}
+
+static void start_locked(h2x_workers *workers)
+{
+    worker *me = unused_locked(workers);
+    apr_status_t rv;
+
+    apr_pool_create(&me->pool, workers->pool);
+    apr_pool_tag(me->pool, "h2x_worker");
+    rv = ap_thread_create(&me->thread, NULL, run, me, me->pool);
+    if (rv == APR_SUCCESS) {
+        ++workers->started;
+        return;
+    }
+    apr_pool_destroy(me->pool);
+    me->pool = NULL;
+    APR_RING_INSERT_HEAD(&workers->unused, me, worker, link);
+    ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
+                 "h2x: cannot start a worker thread, %d are running",
+                 workers->started);
+}
+
+static apr_status_t stop_on_cleanup(void *baton)
+{
+    h2x_workers_stop(baton);
+    return APR_SUCCESS;
+}
+
+apr_status_t h2x_workers_create(h2x_workers **pworkers, int min, int max,
+                                apr_interval_time_t idle, apr_pool_t *p)
+{
+    h2x_workers *workers = apr_pcalloc(p, sizeof(*workers));
+    apr_status_t rv;
+
+    apr_pool_create(&workers->pool, p);
+    apr_pool_tag(workers->pool, "h2x_workers");
+    APR_RING_INIT(&workers->sources, h2x_worker_source, link);
+    APR_RING_INIT(&workers->unused, worker, link);
+    workers->min = min;
+    workers->max = max;
+    workers->idle_time = idle;
+    /* what is used after the end is the child's: it goes last */
+    rv = apr_thread_mutex_create(&workers->lock, APR_THREAD_MUTEX_DEFAULT, p);
+    if (rv == APR_SUCCESS) {
+        rv = apr_thread_cond_create(&workers->work, p);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = apr_thread_cond_create(&workers->left, p);
+    }
+    if (rv == APR_SUCCESS) {
+        apr_pool_pre_cleanup_register(p, workers, stop_on_cleanup);
+        *pworkers = workers;
+    }
+    return rv;
+}
+
+void h2x_workers_stop(h2x_workers *workers)
+{
+    apr_thread_mutex_lock(workers->lock);
+    workers->stopping = 1;
+    apr_thread_cond_broadcast(workers->work);
+    while (workers->started) {
+        apr_thread_cond_wait(workers->left, workers->lock);
+    }
+    while (!APR_RING_EMPTY(&workers->unused, worker, link)) {
+        worker *ended = APR_RING_FIRST(&workers->unused);
+
+        APR_RING_REMOVE(ended, link);
+        apr_thread_mutex_unlock(workers->lock);
+        join(ended);
+        apr_thread_mutex_lock(workers->lock);
+    }
+    apr_thread_mutex_unlock(workers->lock);
+}
+
+void h2x_workers_offer(h2x_workers *workers, h2x_worker_source *source)
+{
+    apr_thread_mutex_lock(workers->lock);
+    if (source->offers++ == 0) {
+        APR_RING_ELEM_INIT(source, link);
+        APR_RING_INSERT_TAIL(&workers->sources, source, h2x_worker_source,
+                             link);
+    }
+    ++workers->offers;
+    /* those idle may all have been woken for earlier offers */
+    if (workers->offers > workers->idle && workers->started < workers->max
+        && !workers->stopping) {
+        start_locked(workers);
+    }
+    apr_thread_cond_signal(workers->work);
+    apr_thread_mutex_unlock(workers->lock);
+}
+
+static int withdraw_locked(h2x_workers *workers, h2x_worker_source *source)
+{
+    int offers = source->offers;
+
+    if (offers) {
+        workers->offers -= offers;
+        source->offers = 0;
+        APR_RING_REMOVE(source, link);
+    }
+    return offers;
+}
+
+int h2x_workers_withdraw(h2x_workers *workers, h2x_worker_source *source)
+{
+    int offers;
+
+    apr_thread_mutex_lock(workers->lock);
+    offers = withdraw_locked(workers, source);
+    apr_thread_mutex_unlock(workers->lock);
+    return offers;
+}
+
+void h2x_workers_forget(h2x_workers *workers, h2x_worker_source *source)
+{
+    apr_thread_mutex_lock(workers->lock);
+    withdraw_locked(workers, source);
+    while (source->inside) {
+        apr_thread_cond_wait(workers->left, workers->lock);
+    }
+    apr_thread_mutex_unlock(workers->lock);
+}

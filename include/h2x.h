@@ -1,0 +1,59 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * What every room of mod_h2x knows: the module, and what hangs on a conn_rec.
+ */
+#ifndef H2X_H
+#define H2X_H
+
+#include <httpd.h>
+#include <http_config.h>
+#include <http_core.h>
+#include <http_log.h>
+
+#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 121)
+#error "mod_h2x needs Apache httpd 2.4.51 or later"
+#endif
+
+extern module AP_MODULE_DECLARE_DATA h2x_module;
+APLOG_USE_MODULE(h2x);
+
+struct h2x_drive;
+struct h2x_stream;
+
+/**
+ * What mod_h2x keeps at a conn_rec. On a connection from a client (c1) that
+ * speaks HTTP/2, `protocol` is set; on the secondary connection of a request
+ * (c2), `stream` is.
+ */
+typedef struct h2x_conn {
+    void *ssl;                /* c1: the SSL of mod_ssl, or NULL on cleartext */
+    const char *protocol;     /* c1: "h2" or "h2c" once that was negotiated */
+    struct h2x_drive *drive;  /* c1: the engine, once the connection runs */
+    struct h2x_stream *stream; /* c2: the stream that it serves */
+} h2x_conn;
+
+/**
+ * Gets what mod_h2x keeps at a connection, or NULL if that is nothing.
+ */
+static APR_INLINE h2x_conn *h2x_conn_get(const conn_rec *c)
+{
+    return ap_get_module_config(c->conn_config, &h2x_module);
+}
+
+/**
+ * Gets what mod_h2x keeps at a connection, made from c->pool when missing.
+ * To be called by the thread that owns the connection.
+ */
+static APR_INLINE h2x_conn *h2x_conn_make(conn_rec *c)
+{
+    h2x_conn *conn = h2x_conn_get(c);
+
+    if (!conn) {
+        conn = apr_pcalloc(c->pool, sizeof(*conn));
+        ap_set_module_config(c->conn_config, &h2x_module, conn);
+    }
+    return conn;
+}
+
+#endif /* H2X_H */

@@ -1,0 +1,53 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * A stream's request as httpd knows it: a secondary connection (c2) with one
+ * request_rec, which is run and, when its last byte was passed on, ended.
+ */
+#ifndef H2X_REQUEST_H
+#define H2X_REQUEST_H
+
+#include <httpd.h>
+#include <scoreboard.h>
+
+#include "h2x_stream.h"
+
+/** The thread that runs or ends a request, and its place in server-status. */
+typedef struct h2x_runner {
+    apr_thread_t *thread;
+    ap_sb_handle_t *sbh;
+} h2x_runner;
+
+/** Gets hold of what is needed in each child; from the child_init hook. */
+apr_status_t h2x_request_child_init(apr_pool_t *p);
+
+/**
+ * Runs the request of a stream: all of httpd's phases but logging. Blocks as
+ * long as the handler does. The runner; no lock held.
+ */
+void h2x_request_run(h2x_stream *stream, conn_rec *c1,
+                     const h2x_runner *runner);
+
+/**
+ * Sets the variables of a request, and what its directory's configuration
+ * says of the stream; from the fixups hook, when the request has been mapped.
+ */
+void h2x_request_fixup(request_rec *r);
+
+/**
+ * Ends a request: logs it and frees it. May block, on a slow log. Any thread,
+ * when nobody runs the stream and no byte of it will be sent any more; no
+ * lock held.
+ */
+void h2x_request_end(h2x_stream *stream, const h2x_runner *runner);
+
+/**
+ * Tells whether the handler that is about to run may wait for something.
+ * Only the core's own serving of a file does not.
+ */
+int h2x_request_may_wait(const request_rec *r);
+
+/** The stream identifier of a secondary connection. */
+int h2x_request_stream_id(const conn_rec *c2);
+
+#endif /* H2X_REQUEST_H */

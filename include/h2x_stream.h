@@ -1,0 +1,212 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * One stream: what came in, what is to go out, and how far its request is.
+ *
+ * Three roles touch it. The driver (whoever reads and sends frames at the
+ * moment) feeds the input and drains the output; the runner (the thread that
+ * runs the request) takes the input and adds the output; both hold the
+ * session's lock for that. What is marked "runner" below belongs to the
+ * driver until the stream is RUNNING, and to the runner alone from then on
+ * until it is DRAINING or CLOSED.
+ *
+ * A stream comes from a store and goes back there with its pool, because
+ * making pools would be a large part of the cost of a small request.
+ */
+#ifndef H2X_STREAM_H
+#define H2X_STREAM_H
+
+#include <apr_buckets.h>
+#include <apr_pools.h>
+#include <apr_ring.h>
+#include <apr_tables.h>
+
+#include "h2x_field.h"
+#include "h2x_lock.h"
+
+/**
+ * How far the work on a stream is; it only ever goes forward. The states
+ * of the protocol (RFC 9113, section 5.1) are nghttp2's business.
+ */
+typedef enum {
+    H2X_STREAM_RECEIVING, /* its request head is not complete */
+    H2X_STREAM_QUEUED,    /* waits for a thread */
+    H2X_STREAM_RUNNING,   /* its request runs */
+    H2X_STREAM_DRAINING,  /* the handler is done, output is left to be sent */
+    H2X_STREAM_CLOSED     /* all is sent, or nobody wants it any more */
+} h2x_stream_state;
+
+/** What the client asks for. The strings and the table are in the pool. */
+typedef struct h2x_request_head {
+    const char *method;
+    const char *scheme;
+    const char *authority;
+    const char *path;
+    apr_table_t *fields;
+    apr_time_t received; /* when the head was complete */
+    int field_count;     /* fields so far; crumbs of Cookie are one */
+    apr_size_t cookie_len; /* of all crumbs */
+    int status;          /* to be refused with this status, or 0 */
+    int has_body;        /* END_STREAM was not on the head */
+} h2x_request_head;
+
+/** Bytes of a request body, of malloc(). */
+typedef struct h2x_chunk {
+    struct h2x_chunk *next;
+    char *data;
+    apr_size_t len;
+    apr_size_t size;
+} h2x_chunk;
+
+/** Bytes of a response body: in memory behind this, or a part of a file. */
+typedef struct h2x_segment {
+    struct h2x_segment *next;
+    apr_off_t offset;  /* of the next byte, in memory or in the file */
+    apr_size_t len;    /* bytes left */
+    apr_size_t size;   /* of the memory; 0: this is a part of a file */
+    apr_os_file_t fd;  /* open as long as the stream's pool lives */
+} h2x_segment;
+
+/** A row of segments. */
+typedef struct h2x_segments {
+    h2x_segment *first;
+    h2x_segment *last;
+    apr_off_t bytes;    /* in all */
+    apr_size_t memory;  /* of these, in memory */
+} h2x_segments;
+
+/** A response head that waits to be sent. */
+typedef struct h2x_pending_head {
+    struct h2x_pending_head *next;
+    h2x_head *head;
+} h2x_pending_head;
+
+typedef struct h2x_stream h2x_stream;
+
+/** What a stream asks of those who drive its session. */
+typedef struct h2x_stream_owner {
+    /** The runner may wait: others must go on without it. No lock held. */
+    void (*may_wait)(void *baton);
+    /** The same, by a runner that holds the lock. */
+    void (*may_wait_locked)(void *baton);
+    /** The stream has output, which with `flush` shall go out at once. */
+    void (*output_locked)(void *baton, h2x_stream *stream, int flush);
+    /** The runner has taken bytes of the body: the client may send more. */
+    void (*consumed_locked)(void *baton, h2x_stream *stream, apr_size_t len);
+} h2x_stream_owner;
+
+struct h2x_stream {
+    APR_RING_ENTRY(h2x_stream) link; /* in a queue of the engine */
+    APR_RING_ENTRY(h2x_stream) all;  /* among all of the session */
+    APR_RING_ENTRY(h2x_stream) news; /* among those with new output */
+    int has_news;
+    apr_int32_t id;
+    h2x_stream_state state;
+    int is_closed;        /* for the client; its request may still run */
+    apr_pool_t *pool;     /* runner */
+    apr_bucket_alloc_t *bucket_alloc; /* runner */
+    apr_thread_cond_t *changed; /* what the runner waits for has come */
+    h2x_lock *lock;       /* the session's */
+    const h2x_stream_owner *owner;
+    void *owner_baton;
+    h2x_request_head request; /* runner */
+
+    /* input */
+    h2x_chunk *in_first;
+    h2x_chunk *in_last;
+    int in_ended;         /* END_STREAM has come */
+    apr_table_t *in_trailers; /* what came as trailers, in their own pool */
+
+    /* output */
+    h2x_pending_head *heads; /* not yet sent: interim ones, the final one */
+    int final_head;       /* the final head was given */
+    int responded;        /* and submitted */
+    h2x_segments out;
+    int out_ended;        /* there will be no more of it */
+    int out_failed;       /* it ends here, half-way */
+    int needs_http11;     /* the request must be repeated over HTTP/1.1 */
+    h2x_head *out_trailers;
+    int trailers_due;     /* all else is sent, but the trailers */
+    int end_sent;         /* END_STREAM went out */
+
+    /* bookkeeping, for mod_logio */
+    apr_off_t bytes_in;
+    apr_off_t bytes_out;
+
+    /* runner: limits that the request runs under, and what became of it */
+    apr_size_t max_memory;
+    apr_interval_time_t timeout;
+    int unbuffered;
+    int copy_files;
+    conn_rec *c2;
+    request_rec *r;       /* the initial request; NULL once it was logged */
+    apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
+};
+
+typedef struct h2x_stream_store h2x_stream_store;
+
+/** Makes the store of this child, emptied when the pool goes. */
+apr_status_t h2x_stream_store_create(h2x_stream_store **store, apr_pool_t *p);
+
+/**
+ * Gets a stream, which is RECEIVING. Any thread.
+ * @return NULL when there is no memory
+ */
+h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
+                               h2x_lock *lock);
+
+/** Gives a stream back that nobody uses any more. Any thread. */
+void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream);
+
+/** Changes the state, which must be a later one. Lock held. */
+void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state);
+
+/**
+ * Lets a runner wait until something has changed. Lock held.
+ * @param deadline when it has waited long enough; a time in the past is
+ *        only found after having looked
+ * @return APR_SUCCESS, APR_TIMEUP
+ */
+apr_status_t h2x_stream_wait_locked(h2x_stream *stream, apr_time_t deadline);
+
+/** Ends the waiting of a runner. Lock held. */
+void h2x_stream_wake_locked(h2x_stream *stream);
+
+/** Adds bytes of the request's body; driver. APR_SUCCESS or APR_ENOMEM. */
+apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
+                                    apr_size_t len);
+
+/**
+ * Takes all bytes of the body that are there; runner. The caller frees the
+ * data and the chunks with free().
+ * @return how many
+ */
+apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks);
+
+/** Adds memory to a row: copies the bytes. APR_SUCCESS or APR_ENOMEM. */
+apr_status_t h2x_segments_add(h2x_segments *row, const void *data,
+                              apr_size_t len);
+
+/**
+ * Adds a part of a file to a row: reads it when that is wanted, keeps the
+ * descriptor otherwise.
+ * @return also APR_EOF when the file is shorter
+ */
+apr_status_t h2x_segments_add_file(h2x_segments *row, apr_os_file_t fd,
+                                   apr_off_t offset, apr_size_t len,
+                                   int read);
+
+/** Moves all of a row to the end of another. */
+void h2x_segments_move(h2x_segments *to, h2x_segments *from);
+
+/**
+ * Copies the first bytes of a row, and drops them from it.
+ * @param len no more than there is
+ * @return also APR_EOF when a file has become shorter
+ */
+apr_status_t h2x_segments_read(h2x_segments *row, char *to, apr_size_t len);
+
+/** Frees all of a row. */
+void h2x_segments_clear(h2x_segments *row);
+
+#endif /* H2X_STREAM_H */

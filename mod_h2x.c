@@ -1,0 +1,392 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * mod_h2x: HTTP/2 for Apache httpd.
+ *
+ * This file is where httpd meets the engine: the hooks that find out which
+ * connections speak HTTP/2 and take them over. How they are then served is
+ * told in h2x_drive.c.
+ */
+
+#include <string.h>
+
+#include <apr_hooks.h>
+#include <apr_optional_hooks.h>
+#include <apr_strings.h>
+
+#include <openssl/ssl.h>
+#include <nghttp2/nghttp2.h>
+
+#include <httpd.h>
+#include <ap_mpm.h>
+#include <http_config.h>
+#include <http_connection.h>
+#include <http_log.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <http_ssl.h>
+#include <mod_http2.h>
+#include <mpm_common.h>
+#include <util_filter.h>
+
+#include "h2x.h"
+#include "h2x_conf.h"
+#include "h2x_drive.h"
+#include "h2x_filter.h"
+#include "h2x_request.h"
+#include "h2x_session.h"
+
+/* What a client says first (RFC 9113, section 3.4). */
+static const char preface[] = NGHTTP2_CLIENT_MAGIC;
+#define PREFACE_LEN (sizeof(preface) - 1)
+
+/* mod_ssl's hook, which its installed headers do not declare. */
+typedef int ssl_HOOK_pre_handshake_t(conn_rec *c, SSL *ssl, int is_proxy);
+
+/* Can this MPM serve more than one request at a time? */
+static int is_threaded;
+
+/* ---- start-up ---- */
+
+/* Both modules would take the same connections. */
+static int pre_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp)
+{
+    (void)p;
+    (void)plog;
+    (void)ptemp;
+    if (ap_find_linked_module("mod_http2.c")) {
+        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, NULL,
+                     "mod_h2x and mod_http2 cannot both be loaded: remove "
+                     "the line 'LoadModule http2_module ...'%s",
+                     " (on Debian: a2dismod http2)");
+        return !OK;
+    }
+    return OK;
+}
+
+static int post_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
+                       server_rec *s)
+{
+    (void)plog;
+    (void)ptemp;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
+        return OK;
+    }
+    if (ap_mpm_query(AP_MPMQ_IS_THREADED, &is_threaded) != APR_SUCCESS) {
+        is_threaded = AP_MPMQ_NOT_SUPPORTED;
+    }
+    if (is_threaded == AP_MPMQ_NOT_SUPPORTED) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     "h2x: this MPM has no threads, HTTP/2 is off: use "
+                     "mpm_event or mpm_worker");
+    }
+    ap_log_error(APLOG_MARK, APLOG_INFO, 0, s,
+                 "mod_h2x/%s with nghttp2/%s", H2X_VERSION,
+                 nghttp2_version(0)->version_str);
+    return h2x_session_init(p) == APR_SUCCESS ? OK : !OK;
+}
+
+static void child_init(apr_pool_t *p, server_rec *s)
+{
+    apr_status_t rv = h2x_request_child_init(p);
+
+    if (rv == APR_SUCCESS && is_threaded != AP_MPMQ_NOT_SUPPORTED) {
+        rv = h2x_drive_child_init(p, s);
+    }
+    if (rv != APR_SUCCESS) {
+        is_threaded = AP_MPMQ_NOT_SUPPORTED;
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, s,
+                     "h2x: cannot start, HTTP/2 is off in this child");
+    }
+}
+
+static void child_stopping(apr_pool_t *p, int graceful)
+{
+    (void)p;
+    (void)graceful;
+    h2x_drive_child_stopping();
+}
+
+/* ---- which connections speak HTTP/2 ---- */
+
+/* Remembers the SSL of a connection, to ask it for its cipher. */
+static int pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
+{
+    if (!is_proxy && !c->master) {
+        h2x_conn_make(c)->ssl = ssl;
+    }
+    return OK;
+}
+
+/*
+ * RFC 9113, section 9.2, wants TLS 1.2 or later and, in 1.2, none of the
+ * ciphers of its appendix A: those are the ones whose key exchange is not
+ * ephemeral or that are not AEAD, which is how they are told here.
+ */
+static int is_modern(const SSL *ssl)
+{
+    const SSL_CIPHER *cipher;
+    int kx;
+
+    if (SSL_version(ssl) != TLS1_2_VERSION) {
+        return SSL_version(ssl) > TLS1_2_VERSION;
+    }
+    cipher = SSL_get_current_cipher(ssl);
+    if (!cipher) {
+        cipher = SSL_get_pending_cipher(ssl);
+    }
+    if (!cipher || !SSL_CIPHER_is_aead(cipher)) {
+        return 0;
+    }
+    kx = SSL_CIPHER_get_kx_nid(cipher);
+    return kx == NID_kx_ecdhe || kx == NID_kx_dhe || kx == NID_kx_ecdhe_psk
+           || kx == NID_kx_dhe_psk || kx == NID_kx_any;
+}
+
+/* Is what was negotiated good enough for HTTP/2? */
+static int is_acceptable(conn_rec *c)
+{
+    h2x_conn *conn = h2x_conn_get(c);
+
+    if (!ap_ssl_conn_is_ssl(c)
+        || !h2x_conf_get(c->base_server, H2X_MODERN_TLS_ONLY)) {
+        return 1;
+    }
+    if (!conn || !conn->ssl || is_modern(conn->ssl)) {
+        return 1;
+    }
+    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, c,
+                  "h2x(%s): no HTTP/2 with %s and %s, see H2ModernTLSOnly",
+                  c->log_id, SSL_get_version(conn->ssl),
+                  SSL_get_cipher_name(conn->ssl));
+    return 0;
+}
+
+static const char *protocol_for(conn_rec *c)
+{
+    return ap_ssl_conn_is_ssl(c) ? "h2" : "h2c";
+}
+
+static int protocol_propose(conn_rec *c, request_rec *r, server_rec *s,
+                            const apr_array_header_t *offers,
+                            apr_array_header_t *proposals)
+{
+    const char *protocol = protocol_for(c);
+
+    (void)s;
+    if (is_threaded == AP_MPMQ_NOT_SUPPORTED || c->master || r
+        || strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1)
+        || (offers && !ap_array_str_contains(offers, protocol))
+        || !is_acceptable(c)) {
+        return DECLINED;
+    }
+    APR_ARRAY_PUSH(proposals, const char *) = protocol;
+    return OK;
+}
+
+/* ALPN has chosen, within the TLS handshake. */
+static int protocol_switch(conn_rec *c, request_rec *r, server_rec *s,
+                           const char *protocol)
+{
+    (void)s;
+    if (c->master || r || strcmp(protocol, protocol_for(c))) {
+        return DECLINED;
+    }
+    h2x_conn_make(c)->protocol = protocol_for(c);
+    return OK;
+}
+
+static const char *protocol_get(const conn_rec *c)
+{
+    const h2x_conn *conn = h2x_conn_get(c->master ? c->master : c);
+
+    return conn ? conn->protocol : NULL;
+}
+
+/*
+ * Looks at what the client says first, without taking it.
+ * @return 1 when it is the preface of HTTP/2
+ */
+static int peek_preface(conn_rec *c)
+{
+    apr_bucket_brigade *bb = apr_brigade_create(c->pool, c->bucket_alloc);
+    char said[PREFACE_LEN];
+    apr_size_t len;
+    apr_status_t rv;
+
+    do {
+        len = sizeof(said);
+        rv = ap_get_brigade(c->input_filters, bb, AP_MODE_SPECULATIVE,
+                            APR_BLOCK_READ, sizeof(said));
+        if (rv == APR_SUCCESS) {
+            rv = apr_brigade_flatten(bb, said, &len);
+        }
+        apr_brigade_cleanup(bb);
+        if (rv != APR_SUCCESS || memcmp(said, preface, len)) {
+            len = 0;
+            break;
+        }
+        /* the beginning of it, so far: there must be more */
+    } while (len < PREFACE_LEN
+             && apr_socket_wait(ap_get_conn_socket(c), APR_WAIT_READ)
+                    == APR_SUCCESS);
+    apr_brigade_destroy(bb);
+    return len == PREFACE_LEN;
+}
+
+/* May a client begin with HTTP/2 on this connection (H2Direct)? */
+static int allows_direct(conn_rec *c)
+{
+    apr_int64_t direct = h2x_conf_get(c->base_server, H2X_DIRECT);
+
+    if (direct < 0) {
+        direct = !ap_ssl_conn_is_ssl(c);
+    }
+    return direct
+           && ap_is_allowed_protocol(c, NULL, NULL, protocol_for(c))
+           && is_acceptable(c);
+}
+
+static int process_connection(conn_rec *c)
+{
+    h2x_conn *conn = h2x_conn_get(c);
+
+    if (c->master || is_threaded == AP_MPMQ_NOT_SUPPORTED) {
+        return DECLINED;
+    }
+    if ((!conn || !conn->protocol) && c->keepalives == 0
+        && !strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1)
+        && allows_direct(c) && peek_preface(c)) {
+        conn = h2x_conn_make(c);
+        conn->protocol = protocol_for(c);
+    }
+    if (!conn || !conn->protocol) {
+        return DECLINED;
+    }
+    if (!conn->drive) {
+        apr_status_t rv = h2x_drive_create(&conn->drive, c);
+
+        if (rv != APR_SUCCESS) {
+            ap_log_cerror(APLOG_MARK, APLOG_ERR, rv, c,
+                          "h2x(%s): cannot start a session", c->log_id);
+            return !OK;
+        }
+        /* its timers are for HTTP/1.1, and ended live connections */
+        ap_remove_input_filter_byhandle(c->input_filters, "reqtimeout");
+    }
+    h2x_drive_run(conn->drive);
+    return OK;
+}
+
+static int pre_close_connection(conn_rec *c)
+{
+    h2x_conn *conn = h2x_conn_get(c);
+
+    if (c->master || !conn || !conn->drive) {
+        return DECLINED;
+    }
+    h2x_drive_close(conn->drive);
+    return DONE;
+}
+
+/* ---- requests ---- */
+
+static h2x_conn *stream_conn(const request_rec *r)
+{
+    h2x_conn *conn = h2x_conn_get(r->connection);
+
+    return conn && conn->stream ? conn : NULL;
+}
+
+static int fixups(request_rec *r)
+{
+    if (stream_conn(r)) {
+        h2x_request_fixup(r);
+    }
+    return DECLINED;
+}
+
+/* Not a handler, but the last that is asked before one runs. */
+static int before_handler(request_rec *r)
+{
+    if (stream_conn(r) && h2x_request_may_wait(r)) {
+        h2x_drive_hand_over(r->connection);
+    }
+    return DECLINED;
+}
+
+/* ---- optional functions, as of mod_http2 ---- */
+
+static int http2_is_h2(conn_rec *c)
+{
+    return protocol_get(c) != NULL;
+}
+
+static char *http2_var_lookup(apr_pool_t *p, server_rec *s, conn_rec *c,
+                              request_rec *r, char *name)
+{
+    h2x_conn *conn = c ? h2x_conn_get(c) : NULL;
+
+    (void)s;
+    (void)r;
+    if (!strcmp(name, "HTTP2")) {
+        return (char *)(c && protocol_get(c) ? "on" : "off");
+    }
+    if (conn && conn->stream && !strcmp(name, "H2_STREAM_ID")) {
+        return apr_itoa(p, h2x_request_stream_id(c));
+    }
+    if (conn && conn->stream && !strcmp(name, "H2_STREAM_TAG")) {
+        return (char *)c->log_id;
+    }
+    return (char *)"";
+}
+
+static void http2_get_num_workers(server_rec *s, int *min, int *max)
+{
+    h2x_drive_count_workers(s, min, max);
+}
+
+static void register_hooks(apr_pool_t *p)
+{
+    static const char *const mod_ssl[] = { "mod_ssl.c", NULL };
+    static const char *const before[] = {
+        "mod_ssl.c", "mod_reqtimeout.c", NULL
+    };
+
+    (void)p;
+    h2x_filter_register();
+    ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(post_config, mod_ssl, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_stopping(child_stopping, NULL, NULL, APR_HOOK_MIDDLE);
+
+    APR_OPTIONAL_HOOK(ssl, pre_handshake, pre_handshake, NULL, NULL,
+                      APR_HOOK_MIDDLE);
+    ap_hook_protocol_propose(protocol_propose, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_protocol_switch(protocol_switch, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_protocol_get(protocol_get, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_process_connection(process_connection, before, NULL,
+                               APR_HOOK_LAST);
+    ap_hook_pre_close_connection(pre_close_connection, NULL, mod_ssl,
+                                 APR_HOOK_LAST);
+
+    ap_hook_fixups(fixups, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(before_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+
+    APR_REGISTER_OPTIONAL_FN(http2_is_h2);
+    APR_REGISTER_OPTIONAL_FN(http2_var_lookup);
+    APR_REGISTER_OPTIONAL_FN(http2_get_num_workers);
+}
+
+module AP_MODULE_DECLARE_DATA h2x_module = {
+    STANDARD20_MODULE_STUFF,
+    h2x_conf_create_dir,
+    h2x_conf_merge_dir,
+    h2x_conf_create_server,
+    h2x_conf_merge_server,
+    h2x_conf_directives,
+    register_hooks,
+#if defined(AP_MODULE_FLAG_NONE)
+    AP_MODULE_FLAG_NONE
+#endif
+};
