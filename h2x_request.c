@@ -88,7 +88,6 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
     c2->notes = apr_table_make(p, 5);
     c2->input_filters = NULL;
     c2->output_filters = NULL;
-    c2->filter_conn_ctx = NULL;
     c2->data_in_input_filters = 0;
     c2->data_in_output_filters = 0;
     c2->clogging_input_filters = 1; /* keep the MPM's hands off */

@@ -12,6 +12,7 @@
 
 #include <apr_hooks.h>
 #include <apr_optional_hooks.h>
+#include <apr_poll.h>
 #include <apr_strings.h>
 
 #include <openssl/ssl.h>
@@ -203,6 +204,23 @@ static const char *protocol_get(const conn_rec *c)
     return conn ? conn->protocol : NULL;
 }
 
+/* Waits for the client to say more. Returns 0 when it does not. */
+static int await_more(conn_rec *c)
+{
+    apr_pollfd_t pfd = { 0 };
+    apr_int32_t count;
+    apr_status_t rv;
+
+    pfd.p = c->pool;
+    pfd.desc_type = APR_POLL_SOCKET;
+    pfd.desc.s = ap_get_conn_socket(c);
+    pfd.reqevents = APR_POLLIN;
+    do {
+        rv = apr_poll(&pfd, 1, &count, c->base_server->timeout);
+    } while (APR_STATUS_IS_EINTR(rv));
+    return rv == APR_SUCCESS && !(pfd.rtnevents & (APR_POLLHUP | APR_POLLERR));
+}
+
 /*
  * Looks at what the client says first, without taking it.
  * @return 1 when it is the preface of HTTP/2
@@ -227,9 +245,7 @@ static int peek_preface(conn_rec *c)
             break;
         }
         /* the beginning of it, so far: there must be more */
-    } while (len < PREFACE_LEN
-             && apr_socket_wait(ap_get_conn_socket(c), APR_WAIT_READ)
-                    == APR_SUCCESS);
+    } while (len < PREFACE_LEN && await_more(c));
     apr_brigade_destroy(bb);
     return len == PREFACE_LEN;
 }
