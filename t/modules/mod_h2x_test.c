@@ -257,22 +257,41 @@ static int write_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
     return OK;
 }
 
+/* Hands a piece straight to the output filters, with no flush. */
+static int pass_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
+{
+    apr_bucket_alloc_t *ba = r->connection->bucket_alloc;
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, ba);
+    char *piece = apr_palloc(r->pool, (apr_size_t)n);
+    apr_int64_t i;
+
+    for (i = 0; i < n; ++i) {
+        piece[i] = (char)('a' + (*at)++ % 26);
+    }
+    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_transient_create(
+                                    piece, (apr_size_t)n, ba));
+    return ap_pass_brigade(r->output_filters, bb) == APR_SUCCESS
+        ? OK : HTTP_INTERNAL_SERVER_ERROR;
+}
+
 /* n pieces of `size` bytes; before each but the first: ms= sleep, gate= wait
- * for one more opening; flush=0 leaves flushing to others. */
+ * for one more opening.  flush=0: no flush; pass=1: past httpd's own buffer. */
 static int do_trickle(request_rec *r)
 {
     apr_int64_t n = number(r, "n", 5), size = number(r, "size", 10);
     apr_int64_t ms = number(r, "ms", 0), gate = number(r, "gate", -1);
     apr_int64_t i, at = 0;
     int flush = (int)number(r, "flush", 1);
+    int (*write)(request_rec *, apr_int64_t, apr_int64_t *);
 
+    write = number(r, "pass", 0) ? pass_bytes : write_bytes;
     ap_set_content_type(r, text(r, "type", "text/event-stream"));
     for (i = 0; i < n; ++i) {
         if (i) {
             pause_ms(ms);
             wait_gate(gate, (apr_uint32_t)i);
         }
-        if (write_bytes(r, size, &at) != OK || (flush && ap_rflush(r) < 0)) {
+        if (write(r, size, &at) != OK || (flush && ap_rflush(r) < 0)) {
             return HTTP_INTERNAL_SERVER_ERROR;
         }
     }
