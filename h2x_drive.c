@@ -121,6 +121,7 @@ struct h2x_drive {
     int running;       /* requests that run or end, on any thread */
     int running_max;
     int offered;       /* pieces of work offered and not begun */
+    int unsent;        /* a request wrote a little, to be sent soon */
     int gone;          /* the client is; nothing is read or written */
     int pending_input; /* reading stopped before all was read */
 
@@ -253,6 +254,7 @@ static void send_locked(h2x_drive *drive)
     conn_rec *c1 = drive->c1;
 
     h2x_lock_check(&drive->lock);
+    drive->unsent = 0;
     while (!drive->gone) {
         if (c1->data_in_output_filters) {
             write_held(drive);
@@ -490,6 +492,11 @@ static void on_output_locked(void *baton, h2x_stream *stream, int flush)
         send_locked(drive);
         delegate_locked(drive);
     }
+    else if (!is_inline && !drive->unsent) {
+        /* more may follow at once; if not, the next tick sends it */
+        drive->unsent = 1;
+        h2x_watch_tick(engine->watch, &drive->watch, 1);
+    }
 }
 
 static void on_consumed_locked(void *baton, h2x_stream *stream,
@@ -666,19 +673,31 @@ static void on_socket_ready(void *baton)
     h2x_lock_release(&drive->lock);
 }
 
-/* Looks whether the connection thread has been in one request for long. */
+/*
+ * Sends what a request has written that says no more, and looks whether the
+ * connection thread has been in one request for long.
+ */
 static void on_tick(void *baton)
 {
     h2x_drive *drive = baton;
     apr_uint64_t since = apr_atomic_read64(&drive->busy_since);
+    int is_late = since && (apr_uint64_t)apr_time_now() > since + RUN_MAX;
 
-    if (since && (apr_uint64_t)apr_time_now() > since + RUN_MAX) {
-        h2x_lock_acquire(&drive->lock);
-        if (apr_atomic_read64(&drive->busy_since) == since) {
-            hand_over_locked(drive);
-        }
-        h2x_lock_release(&drive->lock);
+    if (!is_late && !drive->unsent) {
+        return;
     }
+    h2x_lock_acquire(&drive->lock);
+    if (is_late && apr_atomic_read64(&drive->busy_since) == since) {
+        hand_over_locked(drive);
+    }
+    if (drive->unsent) {
+        send_locked(drive);
+        delegate_locked(drive);
+    }
+    if (drive->driver != DRIVER_CONN) {
+        h2x_watch_tick(engine->watch, &drive->watch, 0);
+    }
+    h2x_lock_release(&drive->lock);
 }
 
 /* ---- the connection thread ---- */

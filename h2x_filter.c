@@ -215,7 +215,7 @@ typedef struct {
     h2x_pending_head *heads; /* likewise */
     h2x_pending_head **next_head;
     apr_off_t body_left;    /* of the announced length; -1: none was */
-    int has_final;          /* the final head was read */
+    int status;             /* of the final head; 0: it was not read yet */
     int ended;
     int failed;
 } out_ctx;
@@ -239,7 +239,6 @@ static apr_status_t publish(out_ctx *ctx, int flush)
         ctx->next_head = &ctx->heads;
     }
     h2x_segments_move(&stream->out, &ctx->row);
-    stream->final_head = ctx->has_final;
     stream->out_ended = ctx->ended;
     stream->out_failed = ctx->failed;
     if (!stream->is_closed) {
@@ -301,7 +300,7 @@ static void add_head(out_ctx *ctx, h2x_head *head)
     if (head->status < 200) {
         return;
     }
-    ctx->has_final = 1;
+    ctx->status = head->status;
     if (head->status == HTTP_FORBIDDEN && wants_renegotiation(stream->r)) {
         stream->needs_http11 = 1;
         fail(ctx, "TLS renegotiation needs HTTP/1.1");
@@ -385,7 +384,7 @@ static apr_status_t add_memory(out_ctx *ctx, const char *data, apr_size_t len)
 /* Adds bytes that may begin with heads. */
 static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
 {
-    while (len && !ctx->has_final && !ctx->ended) {
+    while (len && !ctx->status && !ctx->ended) {
         apr_ssize_t used = read_head(ctx, data, len);
 
         if (used < 0) {
@@ -440,7 +439,7 @@ static apr_status_t add_data(out_ctx *ctx, apr_bucket *b)
     apr_size_t len;
     apr_status_t rv;
 
-    if (APR_BUCKET_IS_FILE(b) && ctx->has_final
+    if (APR_BUCKET_IS_FILE(b) && ctx->status
         && (b->length <= READ_AT_ONCE || !ctx->stream->copy_files)) {
         return add_file(ctx, b);
     }
@@ -466,7 +465,7 @@ static void end_response(out_ctx *ctx)
     while (r && r->next) {
         r = r->next;
     }
-    if (!ctx->has_final) {
+    if (!ctx->status) {
         fail(ctx, "there is no head");
     }
     else if (ctx->body_left > 0) {
@@ -489,6 +488,27 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
     ctx->stream->eor = b;
     if (!ctx->ended) {
         fail(ctx, "the handler gave up");
+    }
+}
+
+/*
+ * Notices a handler that fails when its response has begun: it returns an
+ * error status, or marks the connection as aborted, as modules do that want
+ * to drop a client.
+ */
+static void check_handler(out_ctx *ctx)
+{
+    const request_rec *r = ctx->stream->r;
+
+    while (r && r->next) {
+        r = r->next;
+    }
+    if (ctx->stream->c2->aborted) {
+        fail(ctx, "the connection was marked as aborted");
+    }
+    else if (ctx->status && r && r->status != ctx->status
+             && r->status >= HTTP_BAD_REQUEST) {
+        fail(ctx, "the handler failed");
     }
 }
 
@@ -523,6 +543,7 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
     if (!bb) {
         return APR_SUCCESS;
     }
+    check_handler(ctx);
     while (!APR_BRIGADE_EMPTY(bb)) {
         apr_bucket *b = APR_BRIGADE_FIRST(bb);
 

@@ -25,6 +25,7 @@
 APR_RING_HEAD(stream_ring, h2x_stream);
 
 struct h2x_stream_store {
+    apr_pool_t *pool;  /* parent of all streams' */
     apr_thread_mutex_t *lock;
     struct stream_ring unused;
     int count;
@@ -39,11 +40,11 @@ typedef struct {
 
 static void destroy(h2x_stream *stream)
 {
-    kept_stream *kept = (kept_stream *)stream;
+    apr_pool_t *home = ((kept_stream *)stream)->home;
 
     apr_pool_destroy(stream->pool);
     apr_bucket_alloc_destroy(stream->bucket_alloc);
-    apr_pool_destroy(kept->home);
+    apr_pool_destroy(home);
 }
 
 static apr_status_t empty_store(void *baton)
@@ -65,47 +66,40 @@ apr_status_t h2x_stream_store_create(h2x_stream_store **pstore, apr_pool_t *p)
     apr_status_t rv;
 
     APR_RING_INIT(&store->unused, h2x_stream, link);
+    apr_pool_create(&store->pool, p);
+    apr_pool_tag(store->pool, "h2x_streams");
     rv = apr_thread_mutex_create(&store->lock, APR_THREAD_MUTEX_DEFAULT, p);
     if (rv == APR_SUCCESS) {
-        apr_pool_cleanup_register(p, store, empty_store,
-                                  apr_pool_cleanup_null);
+        apr_pool_pre_cleanup_register(p, store, empty_store);
         *pstore = store;
     }
     return rv;
 }
 
-/* Pools without a parent, so that no other thread is concerned by them. */
-static apr_pool_t *make_pool(void)
+/*
+ * Makes a stream with a pool that shares nothing with others but its parent,
+ * which the store's lock guards. It needs one: code in APR-util goes up to
+ * the topmost pool to keep there what shall live as long as the process.
+ */
+static h2x_stream *make_stream_locked(h2x_stream_store *store)
 {
     apr_allocator_t *allocator;
-    apr_pool_t *pool;
+    apr_pool_t *home;
+    kept_stream *kept;
 
     if (apr_allocator_create(&allocator) != APR_SUCCESS) {
         return NULL;
     }
     apr_allocator_max_free_set(allocator, POOL_MAX_FREE);
-    if (apr_pool_create_unmanaged_ex(&pool, NULL, allocator) != APR_SUCCESS) {
+    if (apr_pool_create_ex(&home, store->pool, NULL, allocator)
+        != APR_SUCCESS) {
         apr_allocator_destroy(allocator);
         return NULL;
     }
-    apr_allocator_owner_set(allocator, pool);
-    return pool;
-}
-
-static h2x_stream *make_stream(void)
-{
-    apr_pool_t *home = make_pool();
-    apr_allocator_t *allocator;
-    kept_stream *kept;
-
-    if (!home) {
-        return NULL;
-    }
-    allocator = apr_pool_allocator_get(home);
+    apr_allocator_owner_set(allocator, home);
     kept = apr_pcalloc(home, sizeof(*kept));
     kept->home = home;
-    if (apr_pool_create_unmanaged_ex(&kept->stream.pool, NULL, allocator)
-            != APR_SUCCESS
+    if (apr_pool_create(&kept->stream.pool, home) != APR_SUCCESS
         || !(kept->stream.bucket_alloc
                  = apr_bucket_alloc_create_ex(allocator))
         || apr_thread_cond_create(&kept->stream.changed, home)
@@ -128,8 +122,11 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
         APR_RING_REMOVE(stream, link);
         --store->count;
     }
+    else {
+        stream = make_stream_locked(store);
+    }
     apr_thread_mutex_unlock(store->lock);
-    if (!stream && !(stream = make_stream())) {
+    if (!stream) {
         return NULL;
     }
     APR_RING_ELEM_INIT(stream, link);
@@ -155,7 +152,6 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     apr_pool_t *pool = stream->pool;
     apr_bucket_alloc_t *bucket_alloc = stream->bucket_alloc;
     apr_thread_cond_t *changed = stream->changed;
-    int keep;
 
     ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
     free_chunks(stream->in_first);
@@ -170,15 +166,14 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     stream->changed = changed;
 
     apr_thread_mutex_lock(store->lock);
-    keep = (store->count < STORE_MAX);
-    if (keep) {
+    if (store->count < STORE_MAX) {
         APR_RING_INSERT_HEAD(&store->unused, stream, h2x_stream, link);
         ++store->count;
     }
-    apr_thread_mutex_unlock(store->lock);
-    if (!keep) {
+    else {
         destroy(stream);
     }
+    apr_thread_mutex_unlock(store->lock);
 }
 
 void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state)

@@ -119,8 +119,7 @@ struct h2x_stream {
 
     /* output */
     h2x_pending_head *heads; /* not yet sent: interim ones, the final one */
-    int final_head;       /* the final head was given */
-    int responded;        /* and submitted */
+    int responded;        /* the final head was submitted */
     h2x_segments out;
     int out_ended;        /* there will be no more of it */
     int out_failed;       /* it ends here, half-way */
