@@ -268,6 +268,7 @@ def test_unread_response_is_bounded(server, path):
         assert last[0] - before < 8 << 20
         for x in [r] + many:
             c.reset(x.id)
+        c.credit(1 << 20)
         assert c.request(path="/index.html", timeout=20).status == 200
 
 

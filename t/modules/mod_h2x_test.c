@@ -236,8 +236,15 @@ static int do_show_trailers(request_rec *r)
 
 /* --- output --------------------------------------------------------------- */
 
+/* What a handler returns when its output is refused: as the core's own does,
+ * OK where the client has gone. */
+static int refused(request_rec *r)
+{
+    return r->connection->aborted ? OK : HTTP_INTERNAL_SERVER_ERROR;
+}
+
 /* Writes `n` bytes of the alphabet, going on where `at` stopped. */
-static int write_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
+static apr_status_t write_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
 {
     static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz";
     char chunk[26 * 256];
@@ -249,16 +256,16 @@ static int write_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
     while (n > 0) {
         int len = n < (apr_int64_t)sizeof(chunk) ? (int)n : (int)sizeof(chunk);
         if (ap_rwrite(chunk, len, r) < 0) {
-            return HTTP_INTERNAL_SERVER_ERROR;
+            return APR_EGENERAL;
         }
         n -= len;
         *at += len;
     }
-    return OK;
+    return APR_SUCCESS;
 }
 
 /* Hands a piece straight to the output filters, with no flush. */
-static int pass_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
+static apr_status_t pass_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
 {
     apr_bucket_alloc_t *ba = r->connection->bucket_alloc;
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, ba);
@@ -270,8 +277,7 @@ static int pass_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
     }
     APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_transient_create(
                                     piece, (apr_size_t)n, ba));
-    return ap_pass_brigade(r->output_filters, bb) == APR_SUCCESS
-        ? OK : HTTP_INTERNAL_SERVER_ERROR;
+    return ap_pass_brigade(r->output_filters, bb);
 }
 
 /* n pieces of `size` bytes; before each but the first: ms= sleep, gate= wait
@@ -282,7 +288,7 @@ static int do_trickle(request_rec *r)
     apr_int64_t ms = number(r, "ms", 0), gate = number(r, "gate", -1);
     apr_int64_t i, at = 0;
     int flush = (int)number(r, "flush", 1);
-    int (*write)(request_rec *, apr_int64_t, apr_int64_t *);
+    apr_status_t (*write)(request_rec *, apr_int64_t, apr_int64_t *);
 
     write = number(r, "pass", 0) ? pass_bytes : write_bytes;
     ap_set_content_type(r, text(r, "type", "text/event-stream"));
@@ -291,8 +297,9 @@ static int do_trickle(request_rec *r)
             pause_ms(ms);
             wait_gate(gate, (apr_uint32_t)i);
         }
-        if (write(r, size, &at) != OK || (flush && ap_rflush(r) < 0)) {
-            return HTTP_INTERNAL_SERVER_ERROR;
+        if (write(r, size, &at) != APR_SUCCESS
+            || (flush && ap_rflush(r) < 0)) {
+            return refused(r);
         }
     }
     return OK;
@@ -307,7 +314,7 @@ static int do_big(request_rec *r)
     if (number(r, "length", 0)) {
         ap_set_content_length(r, n);
     }
-    return write_bytes(r, n, &at);
+    return write_bytes(r, n, &at) == APR_SUCCESS ? OK : refused(r);
 }
 
 /* Some bytes, then failure.  how=status: a handler that returns an error;
@@ -352,7 +359,8 @@ static int do_trailers(request_rec *r)
     apr_table_setn(r->headers_out, "Trailer", "x-sum, x-note");
     apr_table_setn(r->trailers_out, "X-Sum", "abc123");
     apr_table_setn(r->trailers_out, "x-note", "after the body");
-    return write_bytes(r, number(r, "body", 100), &at);
+    write_bytes(r, number(r, "body", 100), &at);
+    return OK;
 }
 
 /* n interim responses (status=103), at once or at gates, then 200. */

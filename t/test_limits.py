@@ -1,0 +1,133 @@
+"""The Limit* directives: the statuses of HTTP/1.1, and lines in the log."""
+
+import pytest
+
+from lib import clients
+
+CONFIG = """
+LimitRequestLine 500
+LimitRequestFields 20
+LimitRequestFieldSize 300
+<Location /small>
+    LimitRequestBody 1000
+    SetHandler h2x-test
+</Location>
+ErrorDocument 431 "own words"
+"""
+
+
+def files(server):
+    server.write("index.html", "hello\n")
+
+
+def counters(server):
+    text = server.http1(path="/t/count", tls=False).text
+    return {k: int(v) for k, v in (x.split() for x in text.splitlines())}
+
+
+def check(server, c, status, **request):
+    """The status, in the log too, no handler run, connection unharmed."""
+    before = counters(server)["handled"]
+    mark = server.access_mark()
+    r = c.request(**request)
+    assert (r.status, r.ended) == (status, True)
+    entry, = server.wait_access(1, since=mark, proto="HTTP/2.0")
+    assert entry["final"] == str(status)
+    if status != 413:
+        assert counters(server)["handled"] == before + (status == 200)
+    assert c.request(path="/index.html").status == 200
+    assert not c.goaways
+    return r
+
+
+@pytest.mark.parametrize("length,status", [(400, 200), (477, 200), (600, 414),
+                                           (10000, 414)])
+def test_request_line(server, any_h2, length, status):
+    """LimitRequestLine, as if the line were GET path HTTP/2.0."""
+    path = "/t/env?" + "x" * (length - len("/t/env?"))
+    check(server, any_h2, status, path=path)
+
+
+@pytest.mark.h2x_only("is a few bytes off")
+def test_request_line_at_the_limit(server):
+    """Where exactly: the same byte as over HTTP/1.1."""
+    for length in range(480, 492):
+        path = "/t/env?" + "x" * (length - len("/t/env?"))
+        with server.h2() as c:
+            one = server.http1(path=path)
+            assert c.request(path=path).status == one.status, length
+
+
+@pytest.mark.parametrize("count,status", [(15, 200), (25, 431), (90, 431)])
+def test_fields(server, any_h2, count, status):
+    check(server, any_h2, status, path="/t/env",
+          headers=[("x-f%d" % i, "v") for i in range(count)])
+
+
+def test_fields_of_same_name(server, h2):
+    """Counted each, as over HTTP/1.1."""
+    check(server, h2, 431, path="/t/env", headers=[("x-f", "v")] * 30)
+
+
+def test_cookie_crumbs(server, h2):
+    """Crumbs of one cookie field (RFC 9113, 8.2.3) are one field again."""
+    r = h2.request(path="/t/env",
+                   headers=[("cookie", "c%d=v" % i) for i in range(19)])
+    assert r.status == 200
+    assert "; ".join("c%d=v" % i for i in range(19)) in r.text
+
+
+@pytest.mark.parametrize("size,status", [(200, 200), (400, 431),
+                                         (8000, 431), (15000, 431)])
+def test_field_size(server, any_h2, size, status):
+    check(server, any_h2, status, path="/t/env",
+          headers={"x-long": "v" * size})
+
+
+def test_own_error_document(server, h2):
+    r = check(server, h2, 431, path="/t/env", headers={"x-long": "v" * 500})
+    assert r.text == "own words"
+
+
+@pytest.mark.parametrize("size,status", [(1000, 200), (1001, 413),
+                                         (500000, 413)])
+@pytest.mark.parametrize("length", [True, False])
+def test_body(server, h2, size, status, length):
+    mark = server.access_mark()
+    r = h2.request("POST", "/small/upload", body=b"x" * size, length=length)
+    assert r.status == status
+    assert server.wait_access(1, since=mark, uri="/small/upload",
+                              final=str(status))
+    assert h2.request(path="/index.html").status == 200
+    assert server.http1("POST", "/small/upload",
+                        body=b"x" * size).status == status
+
+
+@pytest.mark.h2x_only("resets the stream before the response is out")
+def test_body_curl(server, tmp_path):
+    (tmp_path / "data").write_bytes(b"x" * 5000000)
+    answer = clients.curl(server, "/small/upload", "-T",
+                          str(tmp_path / "data"), "-H", "Expect:")
+    assert answer.status == 413, answer.err
+
+
+def test_huge_head(server):
+    """Far over all limits: an answer or an end, no growth and no crash."""
+    with server.h2() as c:
+        fields = [("x-f%d" % i, "v" * 4000) for i in range(100)]
+        r = c.start(c.fields("GET", "/t/env", fields))
+        c.pump(lambda: r.done or c.goaways)
+        assert r.status == 431 or r.reset is not None or c.goaways or c.closed
+    assert server.http1().status == 200
+
+
+@pytest.mark.parametrize("directive,fields,status", [
+    ("LimitRequestFields 0", [("x-f%d" % i, "v") for i in range(150)], 200),
+    ("LimitRequestFieldSize 20000", [("x-long", "v" * 15000)], 200),
+    ("LimitRequestFields 200", [("x-f%d" % i, "v") for i in range(150)], 200),
+    ("", [("x-f%d" % i, "v") for i in range(150)], 431),
+    ("", [("x-long", "v" * 9000)], 431),
+])
+def test_defaults_and_none(httpd, directive, fields, status):
+    with httpd(directive) as server, server.h2() as c:
+        assert c.request(path="/t/env", headers=fields).status == status

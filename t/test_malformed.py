@@ -1,0 +1,189 @@
+"""Malformed requests (RFC 9113, section 8) never reach a handler."""
+
+import pytest
+
+from lib import h2raw
+
+CONFIG = ""
+
+
+def files(server):
+    server.write("index.html", "hello\n")
+
+
+def counters(server):
+    text = server.http1(path="/t/count", tls=False).text
+    return {k: int(v) for k, v in (x.split() for x in text.splitlines())}
+
+
+M, S, A, P = ((":method", "GET"), (":scheme", "https"),
+              (":authority", "localhost"), (":path", "/t/env"))
+POST = (":method", "POST")
+
+
+def path(value):
+    return [M, S, A, (":path", value)]
+
+
+def with_field(*fields):
+    return [M, S, A, P] + list(fields)
+
+
+CASES = {
+    # 8.2: field names and values
+    "upper case name": with_field(("X-Upper", "v")),
+    "one upper case letter": with_field(("x-uppeR", "v")),
+    "space in name": with_field(("x y", "v")),
+    "space after name": with_field(("x-y ", "v")),
+    "colon in name": with_field(("x:y", "v")),
+    "empty name": with_field(("", "v")),
+    "control in name": with_field(("x\x01y", "v")),
+    "8-bit name": with_field(("caf\xe9", "v")),
+    "newline in value": with_field(("x-y", "a\nb")),
+    "return in value": with_field(("x-y", "a\rb")),
+    "header smuggled in value": with_field(("x-y", "a\r\nhost: evil")),
+    "nul in value": with_field(("x-y", "a\0b")),
+    "newline in name": with_field(("x\nhost", "evil")),
+    # 8.2.2: what belongs to a connection
+    "connection": with_field(("connection", "close")),
+    "keep-alive": with_field(("keep-alive", "1")),
+    "proxy-connection": with_field(("proxy-connection", "close")),
+    "transfer-encoding": with_field(("transfer-encoding", "chunked")),
+    "upgrade": with_field(("upgrade", "websocket")),
+    "te: gzip": with_field(("te", "gzip")),
+    "te: trailers, gzip": with_field(("te", "trailers, gzip")),
+    # 8.3: pseudo-header fields
+    "no method": [S, A, P],
+    "no scheme": [M, A, P],
+    "no path": [M, S, A],
+    "two methods": [M, M, S, A, P],
+    "two paths": [M, S, A, P, P],
+    "two schemes": [M, S, S, A, P],
+    "two authorities": [M, S, A, A, P],
+    "late pseudo": [M, S, A, ("x-y", "v"), P],
+    "unknown pseudo": [M, S, A, P, (":other", "v")],
+    "response pseudo": [M, S, A, P, (":status", "200")],
+    "protocol without setting": [M, S, A, P, (":protocol", "websocket")],
+    "empty path": path(""),
+    "path without slash": path("t/env"),
+    "path with space": path("/t/env x"),
+    "path with newline": path("/t/env\nx"),
+    "path smuggles a line": path("/t/env HTTP/1.1\r\nx-y: z"),
+    "path with nul": path("/t/env\0"),
+    "path with control": path("/t/env\x7f"),
+    "absolute path": path("https://localhost/t/env"),
+    "asterisk with GET": path("*"),
+    "empty method": [(":method", ""), S, A, P],
+    "method with space": [(":method", "GET X"), S, A, P],
+    "method smuggles": [(":method", "GET / HTTP/1.1\r\nx:"), S, A, P],
+    "empty scheme": [M, (":scheme", ""), A, P],
+    "bad scheme": [M, (":scheme", "ht tp"), A, P],
+    "userinfo": [M, S, (":authority", "user@localhost"), P],
+    "userinfo with password": [M, S, (":authority", "u:p@localhost"), P],
+    "no authority at all": [M, S, P],
+    "authority with space": [M, S, (":authority", "local host"), P],
+    "authority with slash": [M, S, (":authority", "localhost/x"), P],
+    "authority with newline": [M, S, (":authority", "localhost\nx"), P],
+    "host differs": with_field(("host", "elsewhere.test")),
+    "two hosts": [M, S, P, ("host", "localhost"), ("host", "other.test")],
+    "connect with path": [(":method", "CONNECT"), A, P],
+    "connect without authority": [(":method", "CONNECT")],
+    # 8.1.1 and 8.6 of RFC 9110: content-length
+    "length no number": [POST, S, A, P, ("content-length", "x")],
+    "length negative": [POST, S, A, P, ("content-length", "-1")],
+    "length with sign": [POST, S, A, P, ("content-length", "+1")],
+    "length empty": [POST, S, A, P, ("content-length", "")],
+    "two lengths": [POST, S, A, P, ("content-length", "4"),
+                    ("content-length", "5")],
+    "length too large": [POST, S, A, P,
+                         ("content-length", "99999999999999999999999")],
+    "length without body": [POST, S, A, P, ("content-length", "10")],
+}
+
+#: What mod_http2 lets through.
+STOCK_PASSES = {"host differs"}
+
+
+def case(name):
+    mark = pytest.mark.h2x_only("lets it through") \
+        if name in STOCK_PASSES else ()
+    return pytest.param(CASES[name], id=name.replace(" ", "-"), marks=mark)
+
+
+def refused(c, r):
+    """By stream error, by a 4xx answer, or for the whole connection."""
+    return (r.reset == h2raw.PROTOCOL_ERROR
+            or (r.status is not None and 400 <= r.status < 500)
+            or c.goaway_code == h2raw.PROTOCOL_ERROR)
+
+
+@pytest.mark.parametrize("fields", [case(n) for n in CASES])
+def test_malformed(server, h2, fields):
+    before = counters(server)
+    r = h2.start(fields, end=True)
+    h2.pump(lambda: r.done or h2.goaways)
+    assert refused(h2, r), r
+    after = counters(server)
+    assert after["handled"] == before["handled"]
+    if not h2.goaways:
+        assert h2.request(path="/index.html").text == "hello\n"
+
+
+@pytest.mark.parametrize("announced,sent", [(10, 5), (5, 10)])
+@pytest.mark.parametrize("end", ["data", "trailers"])
+def test_length_mismatch(server, h2, announced, sent, end):
+    """content-length against the sum of DATA: malformed once it shows."""
+    r = h2.start(h2.fields("POST", "/t/upload",
+                           {"content-length": str(announced)}), end=False)
+    h2.data(r.id, b"x" * sent, end=end == "data")
+    if end == "trailers":
+        h2.trailers(r.id, [("x-t", "1")])
+    h2.pump(lambda: r.done or h2.goaways)
+    assert refused(h2, r), r
+    assert "length" not in r.text
+    assert server.http1().status == 200
+
+
+# --- and what must be accepted ------------------------------------------------
+
+@pytest.mark.parametrize("fields", [
+    with_field(("te", "trailers")),
+    with_field(("x-tab", "a\tb")),
+    with_field(("x-empty", "")),
+    with_field(("x-latin", "caf\xe9")),
+    with_field(("!#$%&'*+-.^_`|~09az", "v")),
+    with_field(("host", "localhost")),
+    with_field(("content-length", "0")),
+    with_field(("x-dup", "1"), ("x-dup", "2")),
+    [M, S, P, ("host", "localhost")],
+    [P, A, S, M],
+    path("/t/env?a=/b?c"), path("/t/env?\"<>{}|^`"), path("//t/env"),
+    path("/t/./env"), path("/t/%65nv"),
+    [M, S, (":authority", "localhost:1234"), P],
+    [M, S, (":authority", "LOCALHOST"), P],
+    [M, S, (":authority", "[::1]:80"), P],
+], ids=range(18))
+def test_well_formed(server, h2, fields):
+    r = h2.wait(h2.start(fields, end=True))
+    assert (r.status, r.reset) == (200, None)
+
+
+@pytest.mark.parametrize("scheme", ["http", "ftp"])
+def test_other_scheme(h2, scheme):
+    """Not the connection's own: refused or served, but cleanly."""
+    r = h2.wait(h2.start([M, (":scheme", scheme), A, P], end=True))
+    assert r.status in (200, 400, 421) or r.reset is not None
+    assert h2.request(path="/index.html").text == "hello\n"
+
+
+def test_malformed_among_good(server):
+    """A malformed request harms no other stream of its connection."""
+    with server.h2() as c:
+        slow = c.get("/t/trickle?n=10&ms=20")
+        bad = [c.start(CASES[n], end=True) for n in (
+            "upper case name", "connection", "no method", "empty path")]
+        good = [c.get("/index.html") for _ in range(5)]
+        c.wait(slow, *bad + good)
+        assert all(refused(c, r) for r in bad) and not c.goaways
+        assert all(r.text == "hello\n" for r in good)
+        assert len(slow.body) == 100
