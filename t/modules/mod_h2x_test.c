@@ -40,6 +40,7 @@ typedef struct {
     apr_uint32_t handled;       /* requests that reached the handler phase */
     apr_uint32_t logged;        /* runs of log_transaction */
     apr_uint32_t ended;         /* request pools destroyed */
+    apr_uint32_t written;       /* bytes that handlers have written */
     apr_uint32_t gate[GATES];
 } shared_t;
 
@@ -260,6 +261,7 @@ static apr_status_t write_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
         }
         n -= len;
         *at += len;
+        apr_atomic_add32(&shared->written, (apr_uint32_t)len);
     }
     return APR_SUCCESS;
 }
@@ -315,6 +317,34 @@ static int do_big(request_rec *r)
         ap_set_content_length(r, n);
     }
     return write_bytes(r, n, &at) == APR_SUCCESS ? OK : refused(r);
+}
+
+/* The file at path=, whose descriptor is the handler's own and closed when the
+ * handler is done with it (keep=1: kept); then gate raise= is raised. */
+static int do_lend(request_rec *r)
+{
+    apr_bucket_alloc_t *ba = r->connection->bucket_alloc;
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, ba);
+    apr_int64_t raise = number(r, "raise", 0);
+    apr_file_t *file;
+    apr_finfo_t info;
+    apr_pool_t *own;
+    apr_status_t rv;
+
+    apr_pool_create(&own, r->pool);
+    if (apr_file_open(&file, text(r, "path", ""), APR_READ | APR_BINARY,
+                      APR_OS_DEFAULT, own) != APR_SUCCESS
+        || apr_file_info_get(&info, APR_FINFO_SIZE, file) != APR_SUCCESS) {
+        return HTTP_NOT_FOUND;
+    }
+    ap_set_content_type(r, "application/octet-stream");
+    apr_brigade_insert_file(bb, file, 0, info.size, r->pool);
+    rv = ap_pass_brigade(r->output_filters, bb);
+    if (!number(r, "keep", 0)) {
+        apr_pool_destroy(own);
+    }
+    apr_atomic_inc32(&shared->gate[raise % GATES]);
+    return rv == APR_SUCCESS ? OK : refused(r);
 }
 
 /* Some bytes, then failure.  how=status: a handler that returns an error;
@@ -479,11 +509,12 @@ static int do_open(request_rec *r)
 static int do_count(request_rec *r)
 {
     ap_set_content_type(r, "text/plain");
-    ap_rprintf(r, "read %u\nhandled %u\nlogged %u\nended %u\n",
+    ap_rprintf(r, "read %u\nhandled %u\nlogged %u\nended %u\nwritten %u\n",
                apr_atomic_read32(&shared->read),
                apr_atomic_read32(&shared->handled),
                apr_atomic_read32(&shared->logged),
-               apr_atomic_read32(&shared->ended));
+               apr_atomic_read32(&shared->ended),
+               apr_atomic_read32(&shared->written));
     return OK;
 }
 
@@ -498,6 +529,7 @@ static const struct {
     { "show-trailers", do_show_trailers, 1 },
     { "trickle", do_trickle, 1 },
     { "big", do_big, 1 },
+    { "lend", do_lend, 1 },
     { "fail", do_fail, 1 },
     { "trailers", do_trailers, 1 },
     { "interim", do_interim, 1 },
