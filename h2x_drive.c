@@ -121,7 +121,7 @@ struct h2x_drive {
     int running;       /* requests that run or end, on any thread */
     int running_max;
     int offered;       /* pieces of work offered and not begun */
-    int unsent;        /* a request wrote a little, to be sent soon */
+    apr_uint32_t unsent; /* a request wrote a little, to be sent soon; atomic */
     int gone;          /* the client is; nothing is read or written */
     int pending_input; /* reading stopped before all was read */
 
@@ -254,7 +254,7 @@ static void send_locked(h2x_drive *drive)
     conn_rec *c1 = drive->c1;
 
     h2x_lock_check(&drive->lock);
-    drive->unsent = 0;
+    apr_atomic_set32(&drive->unsent, 0);
     while (!drive->gone) {
         if (c1->data_in_output_filters) {
             write_held(drive);
@@ -492,9 +492,9 @@ static void on_output_locked(void *baton, h2x_stream *stream, int flush)
         send_locked(drive);
         delegate_locked(drive);
     }
-    else if (!is_inline && !drive->unsent) {
+    else if (!is_inline && !apr_atomic_read32(&drive->unsent)) {
         /* more may follow at once; if not, the next tick sends it */
-        drive->unsent = 1;
+        apr_atomic_set32(&drive->unsent, 1);
         h2x_watch_tick(engine->watch, &drive->watch, 1);
     }
 }
@@ -683,14 +683,14 @@ static void on_tick(void *baton)
     apr_uint64_t since = apr_atomic_read64(&drive->busy_since);
     int is_late = since && (apr_uint64_t)apr_time_now() > since + RUN_MAX;
 
-    if (!is_late && !drive->unsent) {
+    if (!is_late && !apr_atomic_read32(&drive->unsent)) {
         return;
     }
     h2x_lock_acquire(&drive->lock);
     if (is_late && apr_atomic_read64(&drive->busy_since) == since) {
         hand_over_locked(drive);
     }
-    if (drive->unsent) {
+    if (apr_atomic_read32(&drive->unsent)) {
         send_locked(drive);
         delegate_locked(drive);
     }
@@ -720,7 +720,7 @@ static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
 /* How long to wait for the client where the MPM does not. */
 static apr_interval_time_t client_timeout(const h2x_drive *drive)
 {
-    server_rec *s = drive->c1->base_server;
+    server_rec *s = h2x_conn_get(drive->c1)->server;
 
     return h2x_session_stream_count(drive->session)
            || h2x_session_is_fresh(drive->session)
@@ -828,10 +828,10 @@ static apr_status_t close_on_cleanup(void *baton)
 apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
 {
     apr_pool_t *p = c1->pool;
-    server_rec *s = c1->base_server;
+    server_rec *s = h2x_conn_get(c1)->server;
     h2x_drive *drive = apr_pcalloc(p, sizeof(*drive));
     h2x_session_params params = {
-        c1, &drive->lock, engine->store, &session_owner, &stream_owner, drive
+        c1, s, &drive->lock, engine->store, &session_owner, &stream_owner, drive
     };
     apr_status_t rv;
 

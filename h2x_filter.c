@@ -171,11 +171,32 @@ static apr_status_t move_bytes(apr_bucket_brigade *to,
     return APR_SUCCESS;
 }
 
+/* Gives what was asked for, out of what is there. */
+static apr_status_t give(in_ctx *ctx, apr_bucket_brigade *bb,
+                         ap_input_mode_t mode, apr_read_type_e block,
+                         apr_off_t readbytes)
+{
+    switch (mode) {
+    case AP_MODE_GETLINE:
+        return apr_brigade_split_line(bb, ctx->body, block, HUGE_STRING_LEN);
+    case AP_MODE_READBYTES:
+        return move_bytes(bb, ctx->body, readbytes, 0);
+    case AP_MODE_SPECULATIVE:
+        return move_bytes(bb, ctx->body, readbytes, 1);
+    case AP_MODE_EXHAUSTIVE:
+        APR_BRIGADE_CONCAT(bb, ctx->body);
+        return APR_SUCCESS;
+    default:
+        return APR_ENOTIMPL;
+    }
+}
+
 static apr_status_t read_body(ap_filter_t *f, apr_bucket_brigade *bb,
                               ap_input_mode_t mode, apr_read_type_e block,
                               apr_off_t readbytes)
 {
     in_ctx *ctx = f->ctx;
+    apr_off_t len = 0;
     apr_status_t rv;
 
     if (mode == AP_MODE_INIT) {
@@ -191,19 +212,10 @@ static apr_status_t read_body(ap_filter_t *f, apr_bucket_brigade *bb,
             return APR_EOF;
         }
     }
-    switch (mode) {
-    case AP_MODE_GETLINE:
-        return apr_brigade_split_line(bb, ctx->body, block, HUGE_STRING_LEN);
-    case AP_MODE_READBYTES:
-        return move_bytes(bb, ctx->body, readbytes, 0);
-    case AP_MODE_SPECULATIVE:
-        return move_bytes(bb, ctx->body, readbytes, 1);
-    case AP_MODE_EXHAUSTIVE:
-        APR_BRIGADE_CONCAT(bb, ctx->body);
-        return APR_SUCCESS;
-    default:
-        return APR_ENOTIMPL;
-    }
+    rv = give(ctx, bb, mode, block, readbytes);
+    apr_brigade_length(bb, 0, &len);
+    ctx->stream->bytes_read += len;
+    return rv;
 }
 
 /* ---- output ---- */
@@ -492,22 +504,29 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
 }
 
 /*
+ * Tells whether a request, or one that it was redirected to, has the status
+ * that its response began with. An error document can be any of them.
+ */
+static int has_status(const request_rec *r, int status)
+{
+    while (r && r->status != status) {
+        r = r->next;
+    }
+    return r != NULL;
+}
+
+/*
  * Notices a handler that fails when its response has begun: it returns an
- * error status, or marks the connection as aborted, as modules do that want
- * to drop a client.
+ * error, which becomes the status, or marks the connection as aborted, as
+ * modules do that want to drop a client.
  */
 static void check_handler(out_ctx *ctx)
 {
-    const request_rec *r = ctx->stream->r;
-
-    while (r && r->next) {
-        r = r->next;
-    }
     if (ctx->stream->c2->aborted) {
         fail(ctx, "the connection was marked as aborted");
     }
-    else if (ctx->status && r && r->status != ctx->status
-             && r->status >= HTTP_BAD_REQUEST) {
+    else if (ctx->status && ctx->stream->r
+             && !has_status(ctx->stream->r, ctx->status)) {
         fail(ctx, "the handler failed");
     }
 }

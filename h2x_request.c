@@ -147,7 +147,8 @@ static int check_limits(request_rec *r, const h2x_request_head *head)
     const apr_table_entry_t *entry;
     int i;
 
-    if (strlen(r->the_request) > (apr_size_t)r->server->limit_req_line) {
+    /* ap_read_request() takes one byte more than the directive says */
+    if (strlen(r->the_request) > (apr_size_t)r->server->limit_req_line + 1) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                       "h2x: request line exceeds LimitRequestLine (%d)",
                       r->server->limit_req_line);
@@ -172,9 +173,10 @@ static int check_limits(request_rec *r, const h2x_request_head *head)
 static int check_vhost(request_rec *r)
 {
     conn_rec *c1 = r->connection->master;
-    const char *protocol = h2x_conn_get(c1)->protocol;
+    const h2x_conn *conn = h2x_conn_get(c1);
+    const char *protocol = conn->protocol;
 
-    if (r->server != c1->base_server
+    if (r->server != conn->server
         && !ap_is_allowed_protocol(c1, NULL, r->server, protocol)) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                       "h2x: Protocols of host %s does not have %s",
@@ -306,7 +308,8 @@ void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
     c2->sbh = runner->sbh;
     c2->current_thread = runner->thread;
     if (logio_in) {
-        logio_in(c2, stream->bytes_in);
+        /* its own filter on c2 has counted what was read there */
+        logio_in(c2, stream->bytes_in - stream->bytes_read);
     }
     if (logio_out) {
         logio_out(c2, stream->bytes_out);

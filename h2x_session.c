@@ -107,7 +107,7 @@ static void read_pseudo(h2x_session *session, h2x_stream *stream,
 {
     h2x_request_head *head = &stream->request;
     apr_size_t max = (apr_size_t)
-        session->params.c1->base_server->limit_req_line;
+        session->params.server->limit_req_line;
     /* one byte more is enough to see that it is too long */
     char *copy = apr_pstrmemdup(stream->pool, value,
                                 len > max ? max + 1 : len);
@@ -133,7 +133,7 @@ static void read_field(h2x_session *session, h2x_stream *stream,
                        const char *name, apr_size_t name_len,
                        const char *value, apr_size_t value_len)
 {
-    server_rec *s = session->params.c1->base_server;
+    const server_rec *s = session->params.server;
     h2x_request_head *head = &stream->request;
     apr_size_t max = (apr_size_t)s->limit_req_fieldsize;
     int is_cookie = (name_len == 6 && !memcmp(name, "cookie", 6));
@@ -771,7 +771,7 @@ apr_status_t h2x_session_create(h2x_session **psession,
                                 apr_pool_t *p)
 {
     h2x_session *session = apr_pcalloc(p, sizeof(*session));
-    server_rec *s = params->c1->base_server;
+    const server_rec *s = params->server;
 
     session->params = *params;
     session->is_fresh = 1;

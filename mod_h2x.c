@@ -145,12 +145,12 @@ static int is_modern(const SSL *ssl)
 }
 
 /* Is what was negotiated good enough for HTTP/2? */
-static int is_acceptable(conn_rec *c)
+static int is_acceptable(conn_rec *c, const server_rec *s)
 {
     h2x_conn *conn = h2x_conn_get(c);
 
     if (!ap_ssl_conn_is_ssl(c)
-        || !h2x_conf_get(c->base_server, H2X_MODERN_TLS_ONLY)) {
+        || !h2x_conf_get(s, H2X_MODERN_TLS_ONLY)) {
         return 1;
     }
     if (!conn || !conn->ssl || is_modern(conn->ssl)) {
@@ -174,26 +174,33 @@ static int protocol_propose(conn_rec *c, request_rec *r, server_rec *s,
 {
     const char *protocol = protocol_for(c);
 
-    (void)s;
     if (is_threaded == AP_MPMQ_NOT_SUPPORTED || c->master || r
         || strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1)
         || (offers && !ap_array_str_contains(offers, protocol))
-        || !is_acceptable(c)) {
+        || !is_acceptable(c, s ? s : c->base_server)) {
         return DECLINED;
     }
     APR_ARRAY_PUSH(proposals, const char *) = protocol;
     return OK;
 }
 
+/* Notes that a connection speaks HTTP/2, by the rules of a server. */
+static void set_protocol(conn_rec *c, server_rec *s)
+{
+    h2x_conn *conn = h2x_conn_make(c);
+
+    conn->protocol = protocol_for(c);
+    conn->server = s;
+}
+
 /* ALPN has chosen, within the TLS handshake. */
 static int protocol_switch(conn_rec *c, request_rec *r, server_rec *s,
                            const char *protocol)
 {
-    (void)s;
     if (c->master || r || strcmp(protocol, protocol_for(c))) {
         return DECLINED;
     }
-    h2x_conn_make(c)->protocol = protocol_for(c);
+    set_protocol(c, s ? s : c->base_server);
     return OK;
 }
 
@@ -260,7 +267,7 @@ static int allows_direct(conn_rec *c)
     }
     return direct
            && ap_is_allowed_protocol(c, NULL, NULL, protocol_for(c))
-           && is_acceptable(c);
+           && is_acceptable(c, c->base_server);
 }
 
 static int process_connection(conn_rec *c)
@@ -273,8 +280,8 @@ static int process_connection(conn_rec *c)
     if ((!conn || !conn->protocol) && c->keepalives == 0
         && !strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1)
         && allows_direct(c) && peek_preface(c)) {
-        conn = h2x_conn_make(c);
-        conn->protocol = protocol_for(c);
+        set_protocol(c, c->base_server);
+        conn = h2x_conn_get(c);
     }
     if (!conn || !conn->protocol) {
         return DECLINED;
@@ -322,9 +329,51 @@ static int fixups(request_rec *r)
     return DECLINED;
 }
 
+/*
+ * The core offers all Protocols to clients of HTTP/1.1 in an Upgrade field.
+ * HTTP/2 is not to be had by upgrading: browsers and proxies have broken on
+ * that offer.
+ */
+static void withdraw_upgrade(request_rec *r)
+{
+    const char *offer = apr_table_get(r->headers_out, "Upgrade");
+    apr_array_header_t *kept;
+    char *name;
+
+    if (!offer) {
+        return;
+    }
+    kept = apr_array_make(r->pool, 2, sizeof(char *));
+    while (*(name = ap_getword(r->pool, &offer, ','))) {
+        if (strcmp(name, "h2") && strcmp(name, "h2c")) {
+            APR_ARRAY_PUSH(kept, char *) = name;
+        }
+    }
+    if (kept->nelts) {
+        apr_table_setn(r->headers_out, "Upgrade",
+                       apr_array_pstrcat(r->pool, kept, ','));
+    }
+    else {
+        apr_table_unset(r->headers_out, "Upgrade");
+        apr_table_unset(r->headers_out, "Connection");
+    }
+}
+
+/* For OPTIONS *, whose answer needs no handler. */
+static int map_to_storage(request_rec *r)
+{
+    if (!r->connection->master) {
+        withdraw_upgrade(r);
+    }
+    return DECLINED;
+}
+
 /* Not a handler, but the last that is asked before one runs. */
 static int before_handler(request_rec *r)
 {
+    if (!r->connection->master) {
+        withdraw_upgrade(r);
+    }
     if (stream_conn(r) && h2x_request_may_wait(r)) {
         h2x_drive_hand_over(r->connection);
     }
@@ -365,6 +414,7 @@ static void http2_get_num_workers(server_rec *s, int *min, int *max)
 static void register_hooks(apr_pool_t *p)
 {
     static const char *const mod_ssl[] = { "mod_ssl.c", NULL };
+    static const char *const core[] = { "core.c", NULL };
     static const char *const before[] = {
         "mod_ssl.c", "mod_reqtimeout.c", NULL
     };
@@ -386,8 +436,9 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_pre_close_connection(pre_close_connection, NULL, mod_ssl,
                                  APR_HOOK_LAST);
 
+    ap_hook_map_to_storage(map_to_storage, core, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(fixups, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_handler(before_handler, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_handler(before_handler, core, NULL, APR_HOOK_REALLY_FIRST);
 
     APR_REGISTER_OPTIONAL_FN(http2_is_h2);
     APR_REGISTER_OPTIONAL_FN(http2_var_lookup);

@@ -44,7 +44,8 @@ typedef struct h2x_buffer {
 
 /** What a session is made from. */
 typedef struct h2x_session_params {
-    conn_rec *c1;  /* for logging and the server's limits only */
+    conn_rec *c1;  /* for logging only */
+    const server_rec *server; /* whose limits hold */
     h2x_lock *lock;
     h2x_stream_store *store;
     const h2x_session_owner *owner;

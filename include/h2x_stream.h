@@ -129,8 +129,9 @@ struct h2x_stream {
     int end_sent;         /* END_STREAM went out */
 
     /* bookkeeping, for mod_logio */
-    apr_off_t bytes_in;
-    apr_off_t bytes_out;
+    apr_off_t bytes_in;   /* of frames that came */
+    apr_off_t bytes_out;  /* of frames that were sent */
+    apr_off_t bytes_read; /* runner: of the body, as HTTP/1.1 frames it */
 
     /* runner: limits that the request runs under, and what became of it */
     apr_size_t max_memory;
