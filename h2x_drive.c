@@ -100,6 +100,9 @@ typedef struct {
     apr_uint32_t stopping;
 } child_engine;
 
+/* How the child is stopping. */
+enum { STOP_NOT, STOP_GRACEFUL, STOP_NOW };
+
 /* NULL before the child is ready and after it has said goodbye. */
 static child_engine *engine;
 
@@ -120,6 +123,7 @@ struct h2x_drive {
     int ended_count;
     int running;       /* requests that run or end, on any thread */
     int running_max;
+    int has_deadline;  /* for streams that make no progress */
     int offered;       /* pieces of work offered and not begun */
     apr_uint32_t unsent; /* a request wrote a little, to be sent soon; atomic */
     int gone;          /* the client is; nothing is read or written */
@@ -311,8 +315,11 @@ static apr_size_t receive_brigade(h2x_drive *drive)
     return total;
 }
 
-/* Reads what has come, but no more than is good for the other requests. */
-static void receive_locked(h2x_drive *drive)
+/*
+ * Reads what has come, but no more than is good for the other requests.
+ * @return how many bytes
+ */
+static apr_size_t receive_locked(h2x_drive *drive)
 {
     apr_size_t total = 0;
     apr_status_t rv;
@@ -338,6 +345,7 @@ static void receive_locked(h2x_drive *drive)
         }
         total += receive_brigade(drive);
     }
+    return total;
 }
 
 /* ---- queues ---- */
@@ -416,13 +424,14 @@ static const h2x_session_owner session_owner = {
 
 /*
  * Sees to it that somebody does what is to be done: the connection thread
- * when it waits, workers when it is busy. When it drives, it will look.
+ * when it waits, workers when it is busy or not there. When it drives, it
+ * will look.
  */
 static void delegate_locked(h2x_drive *drive)
 {
     int work = drive->ended_count + startable(drive);
 
-    if (drive->driver != DRIVER_WATCH) {
+    if (drive->driver == DRIVER_CONN) {
         return;
     }
     if (drive->is_waiting) {
@@ -455,6 +464,8 @@ static void take_back_locked(h2x_drive *drive)
     if (drive->driver != DRIVER_CONN) {
         if (drive->driver == DRIVER_WATCH) {
             h2x_watch_disarm(engine->watch, &drive->watch);
+        }
+        if (drive->offered) {
             drive->offered -= h2x_workers_withdraw(engine->workers,
                                                    &drive->source);
         }
@@ -515,6 +526,69 @@ static const h2x_stream_owner stream_owner = {
     on_may_wait, on_may_wait_locked, on_output_locked, on_consumed_locked
 };
 
+/* ---- streams that make no progress ---- */
+
+/*
+ * Asks to look after streams whose client takes nothing (H2StreamTimeout).
+ * One deadline is enough: when it has come, the next one is found.
+ */
+static void set_deadline(h2x_drive *drive, apr_time_t deadline)
+{
+    if (!drive->has_deadline && deadline) {
+        drive->has_deadline = 1;
+        h2x_watch_deadline(engine->watch, &drive->watch, deadline);
+    }
+}
+
+typedef struct {
+    h2x_drive *drive;
+    apr_time_t now;
+    apr_time_t next; /* the earliest deadline left */
+} late_search;
+
+static void cancel_if_late(void *baton, h2x_stream *stream)
+{
+    late_search *search = baton;
+    apr_time_t deadline = stream->progress + stream->timeout;
+
+    if (stream->state != H2X_STREAM_DRAINING) {
+        return;
+    }
+    if (deadline <= search->now) {
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, search->drive->c1,
+                      "h2x(%s-%d): client takes no data, timeout",
+                      search->drive->c1->log_id, stream->id);
+        h2x_session_cancel(search->drive->session, stream);
+    }
+    else if (!search->next || deadline < search->next) {
+        search->next = deadline;
+    }
+}
+
+/*
+ * The deadline has come. The connection may be with the MPM: as long as it
+ * has streams, that only waits for its socket, and h2x_drive_enter() keeps
+ * us out when it is ready.
+ */
+static void on_deadline(void *baton)
+{
+    h2x_drive *drive = baton;
+    late_search search = { drive, apr_time_now(), 0 };
+
+    h2x_lock_acquire(&drive->lock);
+    drive->has_deadline = 0;
+    if (drive->driver == DRIVER_CONN && !drive->is_busy) {
+        set_deadline(drive, search.now + APR_USEC_PER_SEC);
+    }
+    else if (!drive->gone && h2x_session_stream_count(drive->session)) {
+        h2x_session_each(drive->session, cancel_if_late, &search);
+        set_deadline(drive, search.next);
+        send_locked(drive);
+        delegate_locked(drive);
+    }
+    h2x_lock_release(&drive->lock);
+}
+
 /* ---- running ---- */
 
 /* Runs a request. The lock is held before and after, not during that. */
@@ -534,6 +608,8 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream,
     }
     else {
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
+        stream->progress = apr_time_now();
+        set_deadline(drive, stream->progress + stream->timeout);
         h2x_session_output(drive->session, stream);
     }
 }
@@ -563,13 +639,32 @@ static int worker_slot(int number)
     return slot < engine->thread_limit ? slot : -1;
 }
 
-/* Does one piece of work on a worker. */
+/* Runs or ends a request on a worker. */
+static void do_on_worker(h2x_drive *drive, h2x_stream *stream,
+                         apr_thread_t *thread, int slot)
+{
+    int child = (int)(drive->c1->id / engine->thread_limit);
+    h2x_runner runner = { thread, drive->c1->sbh };
+
+    if (slot >= 0) {
+        ap_create_sb_handle(&runner.sbh, stream->pool, child, slot);
+    }
+    if (stream->state == H2X_STREAM_RUNNING) {
+        run_stream(drive, stream, &runner);
+        send_locked(drive);
+    }
+    else {
+        end_stream(drive, stream, &runner);
+    }
+    if (slot >= 0) {
+        ap_update_child_status_from_indexes(child, slot, SERVER_DEAD, NULL);
+    }
+}
+
+/* Does one piece of work, if there is any, on a worker. */
 static void work(void *baton, apr_thread_t *thread, int number)
 {
     h2x_drive *drive = baton;
-    int slot = worker_slot(number);
-    int child = (int)(drive->c1->id / engine->thread_limit);
-    h2x_runner runner = { thread, drive->c1->sbh };
     h2x_stream *stream;
 
     h2x_lock_acquire(&drive->lock);
@@ -578,20 +673,10 @@ static void work(void *baton, apr_thread_t *thread, int number)
     if (!stream) {
         stream = pop_ready(drive);
     }
-    if (stream && slot >= 0) {
-        ap_create_sb_handle(&runner.sbh, stream->pool, child, slot);
+    if (stream) {
+        do_on_worker(drive, stream, thread, worker_slot(number));
+        delegate_locked(drive);
     }
-    if (stream && stream->state == H2X_STREAM_RUNNING) {
-        run_stream(drive, stream, &runner);
-        send_locked(drive);
-    }
-    else if (stream) {
-        end_stream(drive, stream, &runner);
-    }
-    if (stream && slot >= 0) {
-        ap_update_child_status_from_indexes(child, slot, SERVER_DEAD, NULL);
-    }
-    delegate_locked(drive);
     h2x_lock_release(&drive->lock);
 }
 
@@ -645,6 +730,19 @@ static int end_all(h2x_drive *drive)
     return count;
 }
 
+/* Does what a stopping child should: ask clients to go, or let them down. */
+static void check_stopping(h2x_drive *drive)
+{
+    switch (apr_atomic_read32(&engine->stopping)) {
+    case STOP_GRACEFUL:
+        h2x_session_drain(drive->session);
+        break;
+    case STOP_NOW:
+        lose(drive);
+        break;
+    }
+}
+
 /* ---- the watch ---- */
 
 /* The socket of a session that was handed over is ready. */
@@ -658,9 +756,7 @@ static void on_socket_ready(void *baton)
             apr_thread_cond_signal(drive->work);
         }
         else {
-            if (apr_atomic_read32(&engine->stopping)) {
-                h2x_session_drain(drive->session);
-            }
+            check_stopping(drive);
             receive_locked(drive);
             send_locked(drive);
             if (h2x_session_get_state(drive->session)
@@ -788,29 +884,54 @@ static int is_idle(const h2x_drive *drive)
            && !drive->pending_input;
 }
 
+void h2x_drive_enter(h2x_drive *drive)
+{
+    h2x_lock_acquire(&drive->lock);
+    take_back_locked(drive);
+    h2x_lock_release(&drive->lock);
+}
+
+/* Reads, runs, writes and ends what there is; returns whether that was any. */
+static int step_locked(h2x_drive *drive)
+{
+    int did_something;
+
+    check_stopping(drive);
+    did_something = receive_locked(drive) > 0;
+    did_something |= run_batch(drive) > 0;
+    send_locked(drive);
+    if (h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
+        lose(drive);
+    }
+    did_something |= end_all(drive) > 0;
+    return did_something;
+}
+
 void h2x_drive_run(h2x_drive *drive)
 {
     conn_rec *c1 = drive->c1;
+    int idle_steps = 0;
 
     ap_update_child_status_from_conn(c1->sbh, SERVER_BUSY_READ, c1);
     h2x_lock_acquire(&drive->lock);
-    take_back_locked(drive);
     for (;;) {
-        if (apr_atomic_read32(&engine->stopping)) {
-            h2x_session_drain(drive->session);
-        }
-        receive_locked(drive);
-        run_batch(drive);
-        send_locked(drive);
-        if (h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
-            lose(drive);
-        }
-        end_all(drive);
+        idle_steps = step_locked(drive) ? 0 : idle_steps + 1;
         if (drive->running && (is_idle(drive) || !startable(drive))) {
             wait_locked(drive, -1);
+            idle_steps = 0;
         }
-        else if (is_idle(drive) && (drive->gone || !rest_locked(drive))) {
-            break;
+        else if (is_idle(drive)) {
+            if (drive->gone || !rest_locked(drive)) {
+                break;
+            }
+            idle_steps = 0;
+        }
+        else if (idle_steps > 1) {
+            /* better to lose one connection than a processor */
+            ap_log_cerror(APLOG_MARK, APLOG_ERR, 0, c1,
+                          "h2x(%s): no progress, closing: please report",
+                          c1->log_id);
+            lose(drive);
         }
     }
     leave_locked(drive);
@@ -862,8 +983,10 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
     drive->source.baton = drive;
     drive->watch.on_ready = on_socket_ready;
     drive->watch.on_tick = on_tick;
+    drive->watch.on_deadline = on_deadline;
     drive->watch.baton = drive;
     h2x_watch_add(engine->watch, &drive->watch, ap_get_conn_socket(c1), p);
+    h2x_drive_enter(drive);
     apr_pool_pre_cleanup_register(p, drive, close_on_cleanup);
     *pdrive = drive;
     return APR_SUCCESS;
@@ -958,10 +1081,11 @@ apr_status_t h2x_drive_child_init(apr_pool_t *p, server_rec *s)
     return rv;
 }
 
-void h2x_drive_child_stopping(void)
+void h2x_drive_child_stopping(int graceful)
 {
     if (engine) {
-        apr_atomic_set32(&engine->stopping, 1);
+        apr_atomic_set32(&engine->stopping,
+                         graceful ? STOP_GRACEFUL : STOP_NOW);
         h2x_watch_poke(engine->watch);
     }
 }

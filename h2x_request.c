@@ -317,6 +317,9 @@ void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
     stream->eor = NULL;
     stream->r = NULL;
     apr_bucket_destroy(eor);
+    /* what modules left at the c2 ends here too, not with the lock held */
+    stream->c2 = NULL;
+    apr_pool_clear(stream->pool);
 }
 
 int h2x_request_may_wait(const request_rec *r)

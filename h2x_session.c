@@ -446,6 +446,7 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     session->buffer->len += FRAME_HEAD_LEN + length;
+    stream->progress = apr_time_now();
     if (stream->out.memory < stream->max_memory) {
         h2x_stream_wake_locked(stream);
     }

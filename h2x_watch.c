@@ -17,6 +17,9 @@
 #define TICK (4 * 1000)
 #define IDLE_TICKS 250
 
+/* How exact deadlines are. */
+#define DEADLINE_STEP (200 * 1000)
+
 APR_RING_HEAD(entry_ring, h2x_watch_entry);
 
 struct h2x_watch {
@@ -29,8 +32,9 @@ struct h2x_watch {
     struct entry_ring ticking;
     apr_array_header_t *due;  /* scratch: the entries to be called */
     h2x_watch_entry *calling; /* whose callback is under way */
+    int timed;                /* entries with a deadline */
     int idle_ticks;           /* ticks left until it sleeps */
-    int asleep;               /* waits for sockets only */
+    int asleep;               /* does not tick */
     int poked;
     int stopping;
 };
@@ -92,16 +96,50 @@ static void call_ticking(h2x_watch *watch)
     }
 }
 
+/* Collects the entries for which something is to be done. */
+static void collect(h2x_watch *watch, apr_time_t now)
+{
+    h2x_watch_entry *entry;
+    apr_hash_index_t *hi;
+
+    apr_array_clear(watch->due);
+    for (hi = apr_hash_first(NULL, watch->known); hi; hi = apr_hash_next(hi)) {
+        entry = apr_hash_this_val(hi);
+        if (!now || (entry->deadline && entry->deadline <= now)) {
+            APR_ARRAY_PUSH(watch->due, h2x_watch_entry *) = entry;
+        }
+    }
+}
+
+static void set_deadline(h2x_watch *watch, h2x_watch_entry *entry,
+                         apr_time_t deadline)
+{
+    watch->timed += (deadline != 0) - (entry->deadline != 0);
+    entry->deadline = deadline;
+}
+
+static void call_late(h2x_watch *watch, apr_time_t now)
+{
+    int i;
+
+    collect(watch, now);
+    for (i = 0; i < watch->due->nelts; ++i) {
+        h2x_watch_entry *entry = APR_ARRAY_IDX(watch->due, i,
+                                               h2x_watch_entry *);
+
+        if (is_known(watch, entry) && entry->deadline) {
+            set_deadline(watch, entry, 0);
+            call(watch, entry, entry->on_deadline);
+        }
+    }
+}
+
 static void call_poked(h2x_watch *watch)
 {
-    apr_hash_index_t *hi;
     int i;
 
     watch->poked = 0;
-    apr_array_clear(watch->due);
-    for (hi = apr_hash_first(NULL, watch->known); hi; hi = apr_hash_next(hi)) {
-        APR_ARRAY_PUSH(watch->due, void *) = apr_hash_this_val(hi);
-    }
+    collect(watch, 0);
     for (i = 0; i < watch->due->nelts; ++i) {
         call_ready(watch, APR_ARRAY_IDX(watch->due, i, h2x_watch_entry *));
     }
@@ -112,15 +150,17 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
     h2x_watch *watch = baton;
     const apr_pollfd_t *ready;
     apr_int32_t i, count;
-    apr_time_t now, next_tick = 0;
+    apr_interval_time_t timeout;
+    apr_time_t now, next_tick = 0, next_step = 0;
 
     (void)thread;
     apr_thread_mutex_lock(watch->lock);
     while (!watch->stopping) {
         watch->asleep = !watch->idle_ticks;
+        timeout = !watch->asleep ? TICK : watch->timed ? DEADLINE_STEP : -1;
         apr_thread_mutex_unlock(watch->lock);
-        if (apr_pollset_poll(watch->pollset, watch->asleep ? -1 : TICK,
-                             &count, &ready) != APR_SUCCESS) {
+        if (apr_pollset_poll(watch->pollset, timeout, &count, &ready)
+            != APR_SUCCESS) {
             count = 0;
         }
         apr_thread_mutex_lock(watch->lock);
@@ -131,6 +171,11 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
         if (now >= next_tick || now + TICK < next_tick) {
             next_tick = now + TICK;
             call_ticking(watch);
+        }
+        if (watch->timed
+            && (now >= next_step || now + DEADLINE_STEP < next_step)) {
+            next_step = now + DEADLINE_STEP;
+            call_late(watch, now);
         }
         if (watch->poked) {
             call_poked(watch);
@@ -221,6 +266,7 @@ void h2x_watch_forget(h2x_watch *watch, h2x_watch_entry *entry)
         APR_RING_REMOVE(entry, link);
         entry->ticking = 0;
     }
+    set_deadline(watch, entry, 0);
     while (watch->calling == entry) {
         apr_thread_cond_wait(watch->called, watch->lock);
     }
@@ -268,6 +314,20 @@ void h2x_watch_tick(h2x_watch *watch, h2x_watch_entry *entry, int on)
         APR_RING_REMOVE(entry, link);
         entry->ticking = 0;
     }
+    apr_thread_mutex_unlock(watch->lock);
+    if (wake) {
+        apr_pollset_wakeup(watch->pollset);
+    }
+}
+
+void h2x_watch_deadline(h2x_watch *watch, h2x_watch_entry *entry,
+                        apr_time_t deadline)
+{
+    int wake;
+
+    apr_thread_mutex_lock(watch->lock);
+    wake = deadline && watch->asleep && !watch->timed;
+    set_deadline(watch, entry, deadline);
     apr_thread_mutex_unlock(watch->lock);
     if (wake) {
         apr_pollset_wakeup(watch->pollset);

@@ -104,8 +104,7 @@ static void child_init(apr_pool_t *p, server_rec *s)
 static void child_stopping(apr_pool_t *p, int graceful)
 {
     (void)p;
-    (void)graceful;
-    h2x_drive_child_stopping();
+    h2x_drive_child_stopping(graceful);
 }
 
 /* ---- which connections speak HTTP/2 ---- */
@@ -270,6 +269,17 @@ static int allows_direct(conn_rec *c)
            && is_acceptable(c, c->base_server);
 }
 
+/* Before mod_ssl's hook, which reads from the connection. */
+static int enter_connection(conn_rec *c)
+{
+    h2x_conn *conn = h2x_conn_get(c);
+
+    if (!c->master && conn && conn->drive) {
+        h2x_drive_enter(conn->drive);
+    }
+    return DECLINED;
+}
+
 static int process_connection(conn_rec *c)
 {
     h2x_conn *conn = h2x_conn_get(c);
@@ -431,6 +441,8 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_protocol_propose(protocol_propose, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_protocol_switch(protocol_switch, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_protocol_get(protocol_get, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_process_connection(enter_connection, NULL, NULL,
+                               APR_HOOK_REALLY_FIRST);
     ap_hook_process_connection(process_connection, before, NULL,
                                APR_HOOK_LAST);
     ap_hook_pre_close_connection(pre_close_connection, NULL, mod_ssl,

@@ -127,6 +127,7 @@ struct h2x_stream {
     h2x_head *out_trailers;
     int trailers_due;     /* all else is sent, but the trailers */
     int end_sent;         /* END_STREAM went out */
+    apr_time_t progress;  /* when bytes of it were sent, or it was DRAINING */
 
     /* bookkeeping, for mod_logio */
     apr_off_t bytes_in;   /* of frames that came */

@@ -23,8 +23,10 @@ typedef struct h2x_watch_entry {
     APR_RING_ENTRY(h2x_watch_entry) link; /* among those that are ticked */
     void (*on_ready)(void *baton);  /* the socket is ready, or a poke came */
     void (*on_tick)(void *baton);   /* some milliseconds have passed */
+    void (*on_deadline)(void *baton); /* the deadline has, which is unset */
     void *baton;
     apr_pollfd_t pfd;
+    apr_time_t deadline; /* 0: none */
     int armed;     /* the socket is in the pollset */
     int ticking;   /* it is linked */
 } h2x_watch_entry;
@@ -66,6 +68,13 @@ void h2x_watch_disarm(h2x_watch *watch, h2x_watch_entry *entry);
 
 /** Starts and ends on_tick for an entry. A tick may still be under way. */
 void h2x_watch_tick(h2x_watch *watch, h2x_watch_entry *entry, int on);
+
+/**
+ * Asks for one on_deadline at a time, or some tenths of a second later.
+ * Replaces what was asked before; 0 takes it back.
+ */
+void h2x_watch_deadline(h2x_watch *watch, h2x_watch_entry *entry,
+                        apr_time_t deadline);
 
 /** Calls on_ready of all entries that are armed, which this disarms. */
 void h2x_watch_poke(h2x_watch *watch);
