@@ -31,7 +31,6 @@ static const rule rules[H2X_CONF_COUNT] = {
     [H2X_WINDOW_SIZE] = { "H2WindowSize", KIND_NUMBER, 1024, INT_MAX, 65535 },
     [H2X_STREAM_MAX_MEM_SIZE] = { "H2StreamMaxMemSize", KIND_NUMBER,
                                   1024, INT_MAX, 65536 },
-    [H2X_STREAM_TIMEOUT] = { "H2StreamTimeout", KIND_SECONDS, 0, INT_MAX, -1 },
     [H2X_MIN_WORKERS] = { "H2MinWorkers", KIND_NUMBER, 1, INT_MAX, -1 },
     [H2X_MAX_WORKERS] = { "H2MaxWorkers", KIND_NUMBER, 1, INT_MAX, -1 },
     [H2X_MAX_WORKER_IDLE] = { "H2MaxWorkerIdleSeconds", KIND_SECONDS,
@@ -47,74 +46,74 @@ static const rule rules[H2X_CONF_COUNT] = {
     [H2X_OUTPUT_BUFFERING] = { "H2OutputBuffering", KIND_FLAG, 0, 1, 1 },
 };
 
-/* Where H2CopyFiles stands, which is a directive for directories too. */
-static const rule copy_files = { "H2CopyFiles", KIND_FLAG, 0, 1, 0 };
+static const rule dir_rules[H2X_DIR_CONF_COUNT] = {
+    [H2X_STREAM_TIMEOUT] = { "H2StreamTimeout", KIND_SECONDS, 0, INT_MAX, -1 },
+    [H2X_COPY_FILES] = { "H2CopyFiles", KIND_FLAG, 0, 1, 0 },
+};
 
-typedef struct {
-    apr_int64_t value[H2X_CONF_COUNT];
-} server_conf;
+/* A configuration is just its values, in the order of the rules. */
 
-typedef struct {
-    apr_int64_t copy_files;
-} dir_conf;
+static apr_int64_t *create(apr_pool_t *p, int count)
+{
+    apr_int64_t *values = apr_palloc(p, count * sizeof(*values));
+    int i;
+
+    for (i = 0; i < count; ++i) {
+        values[i] = UNSET;
+    }
+    return values;
+}
+
+static apr_int64_t *merge(apr_pool_t *p, const apr_int64_t *base,
+                          const apr_int64_t *add, int count)
+{
+    apr_int64_t *values = apr_palloc(p, count * sizeof(*values));
+    int i;
+
+    for (i = 0; i < count; ++i) {
+        values[i] = (add[i] != UNSET) ? add[i] : base[i];
+    }
+    return values;
+}
 
 void *h2x_conf_create_server(apr_pool_t *p, server_rec *s)
 {
-    server_conf *conf = apr_palloc(p, sizeof(*conf));
-    int i;
-
     (void)s;
-    for (i = 0; i < H2X_CONF_COUNT; ++i) {
-        conf->value[i] = UNSET;
-    }
-    return conf;
+    return create(p, H2X_CONF_COUNT);
 }
 
-void *h2x_conf_merge_server(apr_pool_t *p, void *basev, void *addv)
+void *h2x_conf_merge_server(apr_pool_t *p, void *base, void *add)
 {
-    server_conf *base = basev, *add = addv;
-    server_conf *conf = apr_palloc(p, sizeof(*conf));
-    int i;
-
-    for (i = 0; i < H2X_CONF_COUNT; ++i) {
-        conf->value[i] = (add->value[i] != UNSET) ? add->value[i]
-                                                  : base->value[i];
-    }
-    return conf;
+    return merge(p, base, add, H2X_CONF_COUNT);
 }
 
 void *h2x_conf_create_dir(apr_pool_t *p, char *dir)
 {
-    dir_conf *conf = apr_palloc(p, sizeof(*conf));
-
     (void)dir;
-    conf->copy_files = UNSET;
-    return conf;
+    return create(p, H2X_DIR_CONF_COUNT);
 }
 
-void *h2x_conf_merge_dir(apr_pool_t *p, void *basev, void *addv)
+void *h2x_conf_merge_dir(apr_pool_t *p, void *base, void *add)
 {
-    dir_conf *base = basev, *add = addv;
+    return merge(p, base, add, H2X_DIR_CONF_COUNT);
+}
 
-    return apr_pmemdup(p, add->copy_files != UNSET ? add : base, sizeof(*add));
+static apr_int64_t value_of(const ap_conf_vector_t *config, const rule *rules,
+                            int key)
+{
+    const apr_int64_t *values = ap_get_module_config(config, &h2x_module);
+
+    return (values[key] != UNSET) ? values[key] : rules[key].preset;
 }
 
 apr_int64_t h2x_conf_get(const server_rec *s, h2x_conf_key key)
 {
-    const server_conf *conf = ap_get_module_config(s->module_config,
-                                                   &h2x_module);
-    apr_int64_t value = conf->value[key];
-
-    return (value != UNSET) ? value : rules[key].preset;
+    return value_of(s->module_config, rules, key);
 }
 
-int h2x_conf_copy_files(const request_rec *r)
+apr_int64_t h2x_conf_get_dir(const request_rec *r, h2x_dir_conf_key key)
 {
-    const dir_conf *conf = ap_get_module_config(r->per_dir_config,
-                                                &h2x_module);
-
-    return (int)(conf->copy_files != UNSET ? conf->copy_files
-                                           : copy_files.preset);
+    return value_of(r->per_dir_config, dir_rules, key);
 }
 
 /* The complaint about a value, which names all that is needed to mend it. */
@@ -178,19 +177,20 @@ static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
 
 static const char *set_server(cmd_parms *cmd, void *dir, const char *arg)
 {
-    server_conf *conf = ap_get_module_config(cmd->server->module_config,
-                                             &h2x_module);
+    apr_int64_t *values = ap_get_module_config(cmd->server->module_config,
+                                               &h2x_module);
     const rule *rule = cmd->info;
 
     (void)dir;
-    return parse(cmd, rule, arg, &conf->value[rule - rules]);
+    return parse(cmd, rule, arg, &values[rule - rules]);
 }
 
 static const char *set_dir(cmd_parms *cmd, void *dir, const char *arg)
 {
-    dir_conf *conf = dir;
+    apr_int64_t *values = dir;
+    const rule *rule = cmd->info;
 
-    return parse(cmd, cmd->info, arg, &conf->copy_files);
+    return parse(cmd, rule, arg, &values[rule - dir_rules]);
 }
 
 #define SERVER(name, key, help) \
@@ -207,8 +207,6 @@ const command_rec h2x_conf_directives[] = {
            "bytes of request body that a client may send unasked"),
     SERVER("H2StreamMaxMemSize", H2X_STREAM_MAX_MEM_SIZE,
            "bytes of a response that are kept in memory for a slow client"),
-    SERVER("H2StreamTimeout", H2X_STREAM_TIMEOUT,
-           "time to wait for a client to send or take a part of a body"),
     SERVER("H2MinWorkers", H2X_MIN_WORKERS,
            "number of worker threads that a child keeps"),
     SERVER("H2MaxWorkers", H2X_MAX_WORKERS,
@@ -225,7 +223,13 @@ const command_rec h2x_conf_directives[] = {
            "greatest size of a response's header block, 0 for the default"),
     SERVER("H2OutputBuffering", H2X_OUTPUT_BUFFERING,
            "off to send each write of a handler at once"),
-    AP_INIT_TAKE1("H2CopyFiles", set_dir, (void *)&copy_files, OR_FILEINFO,
+    AP_INIT_TAKE1("H2StreamTimeout", set_dir,
+                  (void *)&dir_rules[H2X_STREAM_TIMEOUT],
+                  RSRC_CONF | ACCESS_CONF,
+                  "time to wait for a client to send or take a part of a "
+                  "body"),
+    AP_INIT_TAKE1("H2CopyFiles", set_dir, (void *)&dir_rules[H2X_COPY_FILES],
+                  OR_FILEINFO,
                   "on to read files at once instead of keeping them open"),
     { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL }
 };

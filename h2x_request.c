@@ -245,16 +245,22 @@ static void die(request_rec *r, int status)
     apr_brigade_cleanup(bb);
 }
 
-/* Notes what the stream needs to know of the host that was chosen. */
-static void apply_server(h2x_stream *stream, const request_rec *r)
+/*
+ * Notes what the stream needs to know of the configuration: when the host
+ * is known, and again when the request was mapped.
+ */
+static void apply_config(h2x_stream *stream, const request_rec *r)
 {
-    stream->timeout = h2x_conf_get(r->server, H2X_STREAM_TIMEOUT);
+    h2x_lock_acquire(stream->lock);
+    stream->timeout = h2x_conf_get_dir(r, H2X_STREAM_TIMEOUT);
     if (stream->timeout <= 0) {
         stream->timeout = r->server->timeout;
     }
     stream->max_memory = (apr_size_t)h2x_conf_get(r->server,
                                                   H2X_STREAM_MAX_MEM_SIZE);
     stream->unbuffered = !h2x_conf_get(r->server, H2X_OUTPUT_BUFFERING);
+    stream->copy_files = (int)h2x_conf_get_dir(r, H2X_COPY_FILES);
+    h2x_lock_release(stream->lock);
 }
 
 void h2x_request_fixup(request_rec *r)
@@ -266,7 +272,7 @@ void h2x_request_fixup(request_rec *r)
                    apr_itoa(r->pool, stream->id));
     apr_table_setn(r->subprocess_env, "H2_STREAM_TAG",
                    r->connection->log_id);
-    stream->copy_files = h2x_conf_copy_files(r);
+    apply_config(stream, r);
 }
 
 void h2x_request_run(h2x_stream *stream, conn_rec *c1,
@@ -281,10 +287,10 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
 
     r = ap_create_request(c2);
     stream->r = r;
-    apply_server(stream, r);
+    apply_config(stream, r);
     ap_run_pre_read_request(r, c2);
     status = read_head(r, stream);
-    apply_server(stream, r);
+    apply_config(stream, r);
     ap_add_input_filter_handle(ap_http_input_filter_handle, NULL, r, c2);
     if (!status) {
         status = ap_post_read_request(r);

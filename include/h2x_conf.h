@@ -20,7 +20,6 @@ typedef enum {
     H2X_MAX_SESSION_STREAMS,
     H2X_WINDOW_SIZE,
     H2X_STREAM_MAX_MEM_SIZE,
-    H2X_STREAM_TIMEOUT,     /* -1: the server's Timeout */
     H2X_MIN_WORKERS,        /* -1: none are kept */
     H2X_MAX_WORKERS,        /* -1: four times ThreadsPerChild */
     H2X_MAX_WORKER_IDLE,
@@ -32,11 +31,18 @@ typedef enum {
     H2X_CONF_COUNT
 } h2x_conf_key;
 
+/** The values of directives that may also stand in a directory. */
+typedef enum {
+    H2X_STREAM_TIMEOUT,     /* -1: the server's Timeout */
+    H2X_COPY_FILES,
+    H2X_DIR_CONF_COUNT
+} h2x_dir_conf_key;
+
 /** Reads a value of a server or virtual host. */
 apr_int64_t h2x_conf_get(const server_rec *s, h2x_conf_key key);
 
-/** Tells whether H2CopyFiles is on where a request was mapped to. */
-int h2x_conf_copy_files(const request_rec *r);
+/** Reads a value that holds for a request, where it is mapped to. */
+apr_int64_t h2x_conf_get_dir(const request_rec *r, h2x_dir_conf_key key);
 
 /** For the module's record: creating, merging, and the table of directives. */
 void *h2x_conf_create_server(apr_pool_t *p, server_rec *s);
