@@ -40,7 +40,7 @@ typedef struct {
     apr_uint32_t handled;       /* requests that reached the handler phase */
     apr_uint32_t logged;        /* runs of log_transaction */
     apr_uint32_t ended;         /* request pools destroyed */
-    apr_uint32_t written;       /* bytes that handlers have written */
+    apr_uint32_t written;       /* bytes that handlers have produced */
     apr_uint32_t gate[GATES];
 } shared_t;
 
@@ -256,12 +256,12 @@ static apr_status_t write_bytes(request_rec *r, apr_int64_t n, apr_int64_t *at)
     }
     while (n > 0) {
         int len = n < (apr_int64_t)sizeof(chunk) ? (int)n : (int)sizeof(chunk);
+        apr_atomic_add32(&shared->written, (apr_uint32_t)len);
         if (ap_rwrite(chunk, len, r) < 0) {
             return APR_EGENERAL;
         }
         n -= len;
         *at += len;
-        apr_atomic_add32(&shared->written, (apr_uint32_t)len);
     }
     return APR_SUCCESS;
 }
