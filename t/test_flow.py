@@ -3,7 +3,7 @@
 import pytest
 
 from lib import h2raw
-from lib.server import wait_for
+from lib.server import SANITIZE, wait_for
 
 CONFIG = """
 ScriptAlias /cgi/ ${DIR}/htdocs/cgi/
@@ -244,6 +244,11 @@ def test_closed_event_stream(server, h2):
 
 # --- memory ----------------------------------------------------------------------
 
+REAL_MEMORY = pytest.mark.skipif(bool(SANITIZE), reason="a sanitizer's "
+                                 "allocator keeps what is freed")
+
+
+@REAL_MEMORY
 @pytest.mark.h2x_only("takes resets of stalled streams for abuse")
 @pytest.mark.parametrize("path", ["/t/big?n=200000000",
                                   "/cgi/zeros?200000000"])
@@ -272,6 +277,7 @@ def test_unread_response_is_bounded(server, path):
         assert c.request(path="/index.html", timeout=20).status == 200
 
 
+@REAL_MEMORY
 def test_first_unread_response_is_bounded(httpd):
     """The same for the first large response of a new child."""
     with httpd() as server:
@@ -286,6 +292,7 @@ def test_first_unread_response_is_bounded(httpd):
             assert server.rss() - before < 8 << 20
 
 
+@REAL_MEMORY
 def test_large_upload_is_bounded(server):
     """50 MB through a reading handler."""
     with server.h2() as c:

@@ -444,6 +444,7 @@ class Server:
             return
         try:
             if self.process.poll() is None:
+                self._wait_quiet()
                 self.signal(signal.SIGTERM)
             elif not self.stopped_by_test():
                 raise ServerError("httpd was gone before it was stopped:\n"
@@ -457,6 +458,25 @@ class Server:
             self.kill()
             self.process = None
             self.stderr.close()
+
+    def connections(self):
+        """Sockets of clients that httpd still holds."""
+        ports = {"%04X" % self.port, "%04X" % self.tls_port}
+        listening, count = "0A", 0
+        with open("/proc/net/tcp") as f:
+            for line in list(f)[1:]:
+                fields = line.split()
+                if (fields[1].split(":")[1] in ports and fields[9] != "0"
+                        and fields[3] != listening):
+                    count += 1
+        return count
+
+    def _wait_quiet(self):
+        """Gives connections that tests have closed time to end.  In event's
+        child, the thread that handles SIGTERM reads sockets which workers
+        are just giving up: it may crash, whatever modules are loaded."""
+        with contextlib.suppress(ServerError):
+            wait_for(lambda: not self.connections(), 1 / PATIENCE)
 
     def stopped_by_test(self):
         return bool(re.search(r"shutting down|stopping gracefully"
