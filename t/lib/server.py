@@ -253,7 +253,7 @@ def sanitizer_env(directory):
     return {
         "LD_PRELOAD": os.path.realpath(path),
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:"
-                        "alloc_dealloc_mismatch=0:%s" % log,
+                        "alloc_dealloc_mismatch=0:handle_segv=2:%s" % log,
         "TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":" + log,
         "UBSAN_OPTIONS": "print_stacktrace=1:" + log,
     }
