@@ -235,10 +235,11 @@ static int peek_preface(conn_rec *c)
 {
     apr_bucket_brigade *bb = apr_brigade_create(c->pool, c->bucket_alloc);
     char said[PREFACE_LEN];
-    apr_size_t len;
+    apr_size_t len = 0, had;
     apr_status_t rv;
 
     do {
+        had = len;
         len = sizeof(said);
         rv = ap_get_brigade(c->input_filters, bb, AP_MODE_SPECULATIVE,
                             APR_BLOCK_READ, sizeof(said));
@@ -248,10 +249,9 @@ static int peek_preface(conn_rec *c)
         apr_brigade_cleanup(bb);
         if (rv != APR_SUCCESS || memcmp(said, preface, len)) {
             len = 0;
-            break;
         }
-        /* the beginning of it, so far: there must be more */
-    } while (len < PREFACE_LEN && await_more(c));
+        /* as long as it is the beginning, and grows, it may become all */
+    } while (len > had && len < PREFACE_LEN && await_more(c));
     apr_brigade_destroy(bb);
     return len == PREFACE_LEN;
 }
