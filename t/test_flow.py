@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib import h2raw
+from lib import h2raw, inside
 from lib.server import SANITIZE, wait_for
 
 CONFIG = """
@@ -10,8 +10,6 @@ ScriptAlias /cgi/ ${DIR}/htdocs/cgi/
 H2MaxSessionStreams 200
 """
 MODULES = "cgid alias"
-
-SIZE = 200000
 
 
 def files(server):
@@ -116,7 +114,7 @@ def test_frame_size(server, size, most):
         assert max(map(len, r.pieces)) <= most
 
 
-# --- uploads -------------------------------------------------------------------
+# --- uploads ----------------------------------------------------------
 
 def test_echo_piece_by_piece(any_h2):
     """Each piece comes back before the next one is sent."""
@@ -149,10 +147,6 @@ def test_many_echoes(h2):
     assert all(r.ended and r.reset is None for r in asked)
 
 
-def open_gate(c, number, by=1):
-    assert c.request(path="/t/open?g=%d&by=%d" % (number, by)).status == 200
-
-
 def test_upload_is_held_back(server, h2):
     """A handler that does not read on: the window is not given back without
     end, other uploads go on, and all of it arrives when the handler reads."""
@@ -171,18 +165,13 @@ def test_upload_is_held_back(server, h2):
         h2.data(slow.id, b"x" * room)
         sent += room
     assert sent < 1 << 22, "4 MB were taken for a handler that does not read"
-    if h2.window > 0:
-        r = h2.request("POST", "/t/upload", body=b"y" * 10)
-        assert r.text.startswith("length 10\n")
-        open_gate(h2, 1, 100000)
-    else:
-        assert server.http1(path="/t/open?g=1&by=100000").status == 200
-    h2.upload(slow, b"x" * (SIZE * 30 - sent))
-    assert h2.wait(slow).text.startswith("length %d\n" % (SIZE * 30))
+    inside.open_gate(server, 1, 100000)
+    h2.upload(slow, b"x" * (6000000 - sent))
+    assert h2.wait(slow).text.startswith("length 6000000\n")
 
 
 @pytest.mark.h2x_only("lets stalled uploads use up the connection's window")
-def test_held_back_upload_leaves_room(h2):
+def test_held_back_upload_leaves_room(server, h2):
     """The connection's window outlasts an upload that nobody reads."""
     slow = h2.start(h2.fields("POST", "/t/upload?gate=2"), end=False)
     while h2.allowed(slow.id) > 0:
@@ -191,58 +180,58 @@ def test_held_back_upload_leaves_room(h2):
     data = b"y" * 500000
     r = h2.request("POST", "/t/upload", body=data)
     assert r.text.startswith("length 500000\n")
-    open_gate(h2, 2, 100000)
+    inside.open_gate(server, 2, 100000)
     h2.data(slow.id, b"", end=True)
     assert h2.wait(slow).status == 200
 
 
-# --- event streams ---------------------------------------------------------------
+# --- event streams ----------------------------------------------------
 
 @pytest.mark.parametrize("how", ["flush=1", pytest.param(
     "flush=0&pass=1", marks=pytest.mark.h2x_only("waits for a full buffer"))])
 @pytest.mark.parametrize("size", [1, 10, 20000])
-def test_trickle(h2, how, size):
+def test_trickle(server, h2, how, size):
     """Each event is there before the next one is made: the handler waits for
     the test, which waits for the event.  It is enough that the handler has
     passed its output on and goes idle."""
-    h2.request(path="/t/open?reset=1")
+    inside.close_gates(server)
     r = h2.get("/t/trickle?n=5&size=%d&gate=4&%s" % (size, how))
     for i in range(1, 6):
         h2.wait_body(r, i * size)
         assert len(r.body) == i * size
         if i < 5:
             assert not r.ended
-            open_gate(h2, 4)
+            inside.open_gate(server, 4)
     assert h2.wait(r).ended
 
 
 @pytest.mark.h2x_only("runs only a few requests of a connection at a time")
-def test_many_event_streams(h2):
+def test_many_event_streams(server, h2):
     """Fifty at once, all in step."""
-    h2.request(path="/t/open?reset=1")
+    inside.close_gates(server)
     asked = [h2.get("/t/trickle?n=4&gate=5") for _ in range(50)]
     for i in range(1, 5):
         h2.until(lambda: all(len(r.body) >= 10 * i for r in asked),
                  what="event %d of all" % i)
         assert all(len(r.body) == 10 * i for r in asked)
         if i < 4:
-            open_gate(h2, 5)
+            inside.open_gate(server, 5)
     h2.wait(*asked)
 
 
 def test_closed_event_stream(server, h2):
     """The client closes one: the handler ends, the connection stays."""
-    h2.request(path="/t/open?reset=1")
+    inside.close_gates(server)
     mark = server.access_mark()
     r = h2.wait_body(h2.get("/t/trickle?n=1000&gate=6"), 10)
     h2.reset(r.id)
-    open_gate(h2, 6, 1000)
+    inside.open_gate(server, 6, 1000)
     server.wait_access(1, since=mark, uri="/t/trickle")
     assert h2.request(path="/index.html").text == "hello\n"
     assert not h2.goaways
 
 
-# --- memory ----------------------------------------------------------------------
+# --- memory -----------------------------------------------------------
 
 REAL_MEMORY = pytest.mark.skipif(bool(SANITIZE), reason="a sanitizer's "
                                  "allocator keeps what is freed")

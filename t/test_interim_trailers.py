@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib import clients, h2raw
+from lib import clients, h2raw, inside
 
 CONFIG = """
 ErrorDocument 500 "own error"
@@ -13,11 +13,7 @@ def files(server):
     server.write("index.html", "hello\n")
 
 
-def gate(server, number, by=1):
-    assert server.http1(path="/t/open?g=%d&by=%d" % (number, by)).status == 200
-
-
-# --- 1xx -------------------------------------------------------------------
+# --- 1xx --------------------------------------------------------------
 
 @pytest.mark.parametrize("path", ["/t/upload", "/t/show-trailers"])
 def test_continue(any_h2, path):
@@ -66,7 +62,7 @@ def test_early_hints(server, h2, n):
         head = dict(r.interim[i])
         assert head[":status"] == "103"
         assert "/style%d.css" % i in head["link"]
-        gate(server, number)
+        inside.open_gate(server, number)
     assert h2.wait(r).text == "final\n"
     assert (r.status, len(r.interim)) == (200, n)
     assert r.header("link") is None
@@ -83,7 +79,7 @@ def test_early_hints_nghttp(server):
     assert ":status: 103" in out and ":status: 200" in out
 
 
-# --- trailers ------------------------------------------------------------------
+# --- trailers ---------------------------------------------------------
 
 @pytest.mark.parametrize("path,size", [
     ("/t/trailers", 100), ("/t/trailers?body=0", 0),

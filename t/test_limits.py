@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib import clients
+from lib import clients, inside
 
 CONFIG = """
 LimitRequestLine 500
@@ -20,21 +20,16 @@ def files(server):
     server.write("index.html", "hello\n")
 
 
-def counters(server):
-    text = server.http1(path="/t/count", tls=False).text
-    return {k: int(v) for k, v in (x.split() for x in text.splitlines())}
-
-
 def check(server, c, status, **request):
     """The status, in the log too, no handler run, connection unharmed."""
-    before = counters(server)["handled"]
+    before = inside.counters(server)["handled"]
     mark = server.access_mark()
     r = c.request(**request)
     assert (r.status, r.ended) == (status, True)
     entry, = server.wait_access(1, since=mark, proto="HTTP/2.0")
     assert entry["final"] == str(status)
     if status != 413:
-        assert counters(server)["handled"] == before + (status == 200)
+        assert inside.counters(server)["handled"] == before + (status == 200)
     assert c.request(path="/index.html").status == 200
     assert not c.goaways
     return r

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from lib import clients, h2raw
+from lib import clients, h2raw, inside
 from lib.server import wait_for
 
 CONFIG = """
@@ -26,19 +26,11 @@ def files(server):
     server.write("file", "x" * SIZE)
 
 
-def counters(server):
-    text = server.http1(path="/t/count", tls=False).text
-    return {k: int(v) for k, v in (x.split() for x in text.splitlines())}
-
-
 def settled(server, since, count):
     """Entries of HTTP/2 since then, when no more can come: every request
     that was read has been logged and its pool destroyed."""
-    def done():
-        c = counters(server)
-        return c["read"] == c["logged"] == c["ended"]
     server.wait_access(count, since=since, proto="HTTP/2.0")
-    wait_for(done, 10, "all requests to end: %s" % counters(server))
+    inside.wait_settled(server)
     return server.access(since=since, proto="HTTP/2.0")
 
 

@@ -2,18 +2,13 @@
 
 import pytest
 
-from lib import h2raw
+from lib import h2raw, inside
 
 CONFIG = ""
 
 
 def files(server):
     server.write("index.html", "hello\n")
-
-
-def counters(server):
-    text = server.http1(path="/t/count", tls=False).text
-    return {k: int(v) for k, v in (x.split() for x in text.splitlines())}
 
 
 M, S, A, P = ((":method", "GET"), (":scheme", "https"),
@@ -119,11 +114,11 @@ def refused(c, r):
 
 @pytest.mark.parametrize("fields", [case(n) for n in CASES])
 def test_malformed(server, h2, fields):
-    before = counters(server)
+    before = inside.counters(server)
     r = h2.start(fields, end=True)
     h2.pump(lambda: r.done or h2.goaways)
     assert refused(h2, r), r
-    after = counters(server)
+    after = inside.counters(server)
     assert after["handled"] == before["handled"]
     if not h2.goaways:
         assert h2.request(path="/index.html").text == "hello\n"
@@ -144,7 +139,7 @@ def test_length_mismatch(server, h2, announced, sent, end):
     assert server.http1().status == 200
 
 
-# --- and what must be accepted ------------------------------------------------
+# --- and what must be accepted ----------------------------------------
 
 @pytest.mark.parametrize("fields", [
     with_field(("te", "trailers")),

@@ -10,10 +10,10 @@ import pytest
 from lib import backend, clients, h2raw
 
 CONFIG = """
-ProxyPass /http/ http://127.0.0.1:%(http)d/
+ProxyPass /http/ http://127.0.0.1:%(http)d/ retry=0
 ProxyPassReverse /http/ http://127.0.0.1:%(http)d/
-ProxyPass /fcgi/ fcgi://127.0.0.1:%(fcgi)d/
-ProxyPass /dead/ http://127.0.0.1:%(dead)d/
+ProxyPass /fcgi/ fcgi://127.0.0.1:%(fcgi)d/ retry=0
+ProxyPass /dead/ http://127.0.0.1:%(dead)d/ retry=0
 <Location /http/arriving>
     SetEnv proxy-prefetch-nonblocking 1
 </Location>

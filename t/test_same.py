@@ -1,11 +1,13 @@
 """What httpd answers is the same over HTTP/1.1 and HTTP/2."""
 
+import calendar
 import gzip
+import os
 import time
 
 import pytest
 
-from lib.compare import assert_same
+from lib.compare import assert_same, both
 
 CONFIG = """
 IndexOptions FancyIndexing
@@ -89,8 +91,6 @@ def files(server):
     server.write("by-env/x.txt", "x")
     server.write("empty.txt", "")
     server.write("caf\u00e9.txt", "coffee")
-    import calendar
-    import os
     stamp = calendar.timegm(time.strptime("2025-01-01", "%Y-%m-%d"))
     for name in ("small.txt", "data.bin"):
         os.utime(server.path("htdocs", name), (stamp, stamp))
@@ -157,7 +157,8 @@ def test_get(server, path, fields, status):
 
 
 @pytest.mark.parametrize("path,fields,status", [
-    c for c in CASES if not hasattr(c, "marks") and c[0] in ("/", "/dir", "/data.bin", "/none")],
+    c for c in CASES if not hasattr(c, "marks")
+    and c[0] in ("/", "/dir", "/data.bin", "/none")],
     ids=lambda v: str(v)[:40] if v != {} else "-")
 def test_head(server, path, fields, status):
     assert assert_same(server, "HEAD", path, fields).status == status
@@ -176,7 +177,6 @@ def test_others(server, method, path, body):
 def test_multipart_ranges(server):
     """The boundary differs by request; all else does not."""
     path, field = "/data.bin", {"range": "bytes=0-9,1000-1009,-10"}
-    from lib.compare import both
     one, two = both(server, "GET", path, field)
     assert one.status == two.status == 206
     boundaries = [r.header("content-type").partition("boundary=")[2]

@@ -107,7 +107,7 @@ def test_misdirected(server):
     assert server.wait_access(1, since=mark, final="421")
 
 
-# --- TLS -------------------------------------------------------------------
+# --- TLS --------------------------------------------------------------
 
 def old_tls(server, ciphers, version=ssl.TLSVersion.TLSv1_2):
     context = server.tls_context(TWO)
@@ -171,7 +171,7 @@ def test_only_h2_offered_over_weak_tls(server):
         assert "NO_APPLICATION_PROTOCOL" in str(e) or "BAD_EXT" in str(e)
 
 
-# --- cleartext -----------------------------------------------------------------
+# --- cleartext --------------------------------------------------------
 
 @pytest.mark.parametrize("config,tls,alpn,h2", [
     ("Protocols h2c http/1.1", False, None, True),
@@ -222,7 +222,7 @@ def test_preface_with_requests(server):
         assert [r.status for r in asked] == [200, 200]
 
 
-# --- HTTP/1.1 on the same ports ---------------------------------------------------
+# --- HTTP/1.1 on the same ports ---------------------------------------
 
 def read_http1(sock, until):
     sock.settimeout(10)
@@ -293,7 +293,7 @@ def test_websocket_upgrade_left_alone(server):
     assert answer.status == 200
 
 
-# --- together with mod_http2 ---------------------------------------------------------
+# --- together with mod_http2 ------------------------------------------
 
 @pytest.mark.h2x_only("is the other module")
 def test_refuses_mod_http2(httpd):

@@ -50,7 +50,7 @@ typedef struct {
     int sleep;
 } dir_conf;
 
-/* --- the query ---------------------------------------------------------- */
+/* --- the query ------------------------------------------------------- */
 
 static const char *text(request_rec *r, const char *name, const char *absent)
 {
@@ -97,7 +97,7 @@ static void wait_gate(apr_int64_t gate, apr_uint32_t high)
     }
 }
 
-/* --- bodies ------------------------------------------------------------- */
+/* --- bodies ---------------------------------------------------------- */
 
 typedef apr_status_t piece_fn(request_rec *r, void *baton, const char *data,
                               apr_size_t len);
@@ -112,8 +112,9 @@ static int each_piece(request_rec *r, apr_read_type_e block, piece_fn *use,
     bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     while (!eos) {
         apr_bucket *b;
-        apr_status_t rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES,
-                                         block, HUGE_STRING_LEN);
+        apr_status_t rv = ap_get_brigade(r->input_filters, bb,
+                                         AP_MODE_READBYTES, block,
+                                         HUGE_STRING_LEN);
         if (rv != APR_SUCCESS) {
             return ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
         }
@@ -235,7 +236,7 @@ static int do_show_trailers(request_rec *r)
     return OK;
 }
 
-/* --- output --------------------------------------------------------------- */
+/* --- output ---------------------------------------------------------- */
 
 /* What a handler returns when its output is refused: as the core's own does,
  * OK where the client has gone. */
@@ -542,7 +543,7 @@ static const struct {
     { NULL, NULL, 0 }
 };
 
-/* --- hooks ------------------------------------------------------------------ */
+/* --- hooks ----------------------------------------------------------- */
 
 /* The entry of `handlers` that the request asks for, or its last. */
 static int find(request_rec *r)
