@@ -88,11 +88,14 @@
 
 APR_RING_HEAD(drive_stream_ring, h2x_stream);
 
+/* Connections use different stores, so as not to wait for each other. */
+#define STORES 8
+
 /* What the connections of a child share. */
 typedef struct {
     h2x_watch *watch;
     h2x_workers *workers;
-    h2x_stream_store *store;
+    h2x_stream_store *stores[STORES];
     int is_async;       /* the MPM keeps idle connections */
     int can_wait;       /* and waits for others on our behalf */
     int threads;        /* ThreadsPerChild */
@@ -952,7 +955,8 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
     server_rec *s = h2x_conn_get(c1)->server;
     h2x_drive *drive = apr_pcalloc(p, sizeof(*drive));
     h2x_session_params params = {
-        c1, s, &drive->lock, engine->store, &session_owner, &stream_owner, drive
+        c1, s, &drive->lock, engine->stores[c1->id % STORES], &session_owner,
+        &stream_owner, drive
     };
     apr_status_t rv;
 
@@ -1051,8 +1055,8 @@ static apr_status_t forget_engine(void *baton)
 apr_status_t h2x_drive_child_init(apr_pool_t *p, server_rec *s)
 {
     child_engine *e = apr_pcalloc(p, sizeof(*e));
-    int min, max;
-    apr_status_t rv;
+    int min, max, i;
+    apr_status_t rv = APR_SUCCESS;
 
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &e->threads);
     ap_mpm_query(AP_MPMQ_HARD_LIMIT_THREADS, &e->thread_limit);
@@ -1066,7 +1070,9 @@ apr_status_t h2x_drive_child_init(apr_pool_t *p, server_rec *s)
     }
 #endif
     h2x_drive_count_workers(s, &min, &max);
-    rv = h2x_stream_store_create(&e->store, p);
+    for (i = 0; i < STORES && rv == APR_SUCCESS; ++i) {
+        rv = h2x_stream_store_create(&e->stores[i], p);
+    }
     if (rv == APR_SUCCESS) {
         rv = h2x_workers_create(&e->workers, min, max,
                                 h2x_conf_get(s, H2X_MAX_WORKER_IDLE), p);

@@ -15,7 +15,7 @@
 #include "h2x_stream.h"
 
 /* How many streams a store keeps, and how much free memory each of them. */
-#define STORE_MAX 128
+#define STORE_MAX 32
 #define POOL_MAX_FREE (32 * 1024)
 
 /* A chunk or segment takes in what follows while it has room. */

@@ -1,5 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
+#include <apr_atomic.h>
 #include <apr_hash.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
@@ -72,9 +73,48 @@ static void call_ready(h2x_watch *watch, h2x_watch_entry *entry)
     }
 }
 
+static void link_entry(h2x_watch *watch, h2x_watch_entry *entry)
+{
+    APR_RING_INSERT_TAIL(&watch->ticking, entry, h2x_watch_entry, link);
+    apr_atomic_xchg32(&entry->is_linked, 1);
+}
+
+static void unlink_entry(h2x_watch_entry *entry)
+{
+    if (apr_atomic_xchg32(&entry->is_linked, 0)) {
+        APR_RING_REMOVE(entry, link);
+    }
+}
+
+/*
+ * Collects those that want ticks. An entry stays linked for a while when it
+ * wants no more, as it mostly soon does again: see h2x_watch_tick(), which
+ * first wants and then looks at the link, while this does it the other way
+ * round, so that one of them sees what the other does.
+ */
+static void collect_ticking(h2x_watch *watch)
+{
+    h2x_watch_entry *entry, *next;
+
+    apr_array_clear(watch->due);
+    for (entry = APR_RING_FIRST(&watch->ticking);
+         entry != APR_RING_SENTINEL(&watch->ticking, h2x_watch_entry, link);
+         entry = next) {
+        next = APR_RING_NEXT(entry, link);
+        if (!apr_atomic_read32(&entry->wants_tick)) {
+            unlink_entry(entry);
+            if (apr_atomic_add32(&entry->wants_tick, 0)) {
+                link_entry(watch, entry);
+            }
+        }
+        else {
+            APR_ARRAY_PUSH(watch->due, h2x_watch_entry *) = entry;
+        }
+    }
+}
+
 static void call_ticking(h2x_watch *watch)
 {
-    h2x_watch_entry *entry;
     int i;
 
     if (APR_RING_EMPTY(&watch->ticking, h2x_watch_entry, link)) {
@@ -82,15 +122,12 @@ static void call_ticking(h2x_watch *watch)
         return;
     }
     watch->idle_ticks = IDLE_TICKS;
-    apr_array_clear(watch->due);
-    for (entry = APR_RING_FIRST(&watch->ticking);
-         entry != APR_RING_SENTINEL(&watch->ticking, h2x_watch_entry, link);
-         entry = APR_RING_NEXT(entry, link)) {
-        APR_ARRAY_PUSH(watch->due, h2x_watch_entry *) = entry;
-    }
+    collect_ticking(watch);
     for (i = 0; i < watch->due->nelts; ++i) {
-        entry = APR_ARRAY_IDX(watch->due, i, h2x_watch_entry *);
-        if (is_known(watch, entry) && entry->ticking) {
+        h2x_watch_entry *entry = APR_ARRAY_IDX(watch->due, i,
+                                               h2x_watch_entry *);
+
+        if (is_known(watch, entry) && apr_atomic_read32(&entry->wants_tick)) {
             call(watch, entry, entry->on_tick);
         }
     }
@@ -262,10 +299,7 @@ void h2x_watch_forget(h2x_watch *watch, h2x_watch_entry *entry)
         apr_hash_set(watch->known, &entry->pfd.client_data,
                      sizeof(entry->pfd.client_data), NULL);
     }
-    if (entry->ticking) {
-        APR_RING_REMOVE(entry, link);
-        entry->ticking = 0;
-    }
+    unlink_entry(entry);
     set_deadline(watch, entry, 0);
     while (watch->calling == entry) {
         apr_thread_cond_wait(watch->called, watch->lock);
@@ -302,17 +336,16 @@ void h2x_watch_tick(h2x_watch *watch, h2x_watch_entry *entry, int on)
 {
     int wake = 0;
 
+    apr_atomic_xchg32(&entry->wants_tick, (apr_uint32_t)on);
+    if (!on || apr_atomic_read32(&entry->is_linked)) {
+        return;
+    }
     apr_thread_mutex_lock(watch->lock);
-    if (on && !entry->ticking) {
-        APR_RING_INSERT_TAIL(&watch->ticking, entry, h2x_watch_entry, link);
-        entry->ticking = 1;
+    if (!apr_atomic_read32(&entry->is_linked)) {
+        link_entry(watch, entry);
         watch->idle_ticks = IDLE_TICKS;
         wake = watch->asleep;
         watch->asleep = 0;
-    }
-    else if (!on && entry->ticking) {
-        APR_RING_REMOVE(entry, link);
-        entry->ticking = 0;
     }
     apr_thread_mutex_unlock(watch->lock);
     if (wake) {

@@ -28,7 +28,8 @@ typedef struct h2x_watch_entry {
     apr_pollfd_t pfd;
     apr_time_t deadline; /* 0: none */
     int armed;     /* the socket is in the pollset */
-    int ticking;   /* it is linked */
+    apr_uint32_t wants_tick; /* atomic */
+    apr_uint32_t is_linked;  /* atomic; changed with the watch's lock */
 } h2x_watch_entry;
 
 /**
@@ -66,7 +67,10 @@ apr_status_t h2x_watch_arm(h2x_watch *watch, h2x_watch_entry *entry,
 /** Takes back h2x_watch_arm(). A callback may still be under way. */
 void h2x_watch_disarm(h2x_watch *watch, h2x_watch_entry *entry);
 
-/** Starts and ends on_tick for an entry. A tick may still be under way. */
+/**
+ * Starts and ends on_tick for an entry. A tick may still be under way.
+ * Costs no lock when it is done again and again.
+ */
 void h2x_watch_tick(h2x_watch *watch, h2x_watch_entry *entry, int on);
 
 /**
