@@ -1,0 +1,583 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include "unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <apr_strings.h>
+#include <apr_thread_proc.h>
+
+#include "h2x_stream.h"
+
+static h2x_segments row;
+
+/* ---- rows of segments ---- */
+
+static void add(const char *text)
+{
+    assert_int_equal(h2x_segments_add(&row, text, strlen(text)), APR_SUCCESS);
+}
+
+static void check_read(const char *text)
+{
+    apr_size_t len = strlen(text);
+    char *to = malloc(len + 1);
+
+    assert_int_equal(h2x_segments_read(&row, to, len), APR_SUCCESS);
+    assert_memory_equal(to, text, len);
+    free(to);
+}
+
+static void check_size(apr_off_t bytes, apr_size_t memory)
+{
+    assert_int_equal(row.bytes, bytes);
+    assert_int_equal(row.memory, memory);
+}
+
+static void check_empty(void)
+{
+    check_size(0, 0);
+    assert_null(row.first);
+    assert_null(row.last);
+}
+
+TEST(adds_and_reads)
+{
+    add("hello ");
+    add("world");
+    check_size(11, 11);
+    check_read("hel");
+    check_size(8, 8);
+    check_read("lo wor");
+    check_read("ld");
+    check_empty();
+}
+
+TEST(small_pieces_share_a_segment)
+{
+    int i;
+
+    for (i = 0; i < 50; ++i) {
+        add("0123456789");
+    }
+    assert_ptr_equal(row.first, row.last);
+    check_size(500, 500);
+    for (i = 0; i < 50; ++i) {
+        check_read("0123456789");
+    }
+    check_empty();
+}
+
+TEST(segments_are_filled_behind_what_was_read)
+{
+    add("abc");
+    check_read("ab");
+    add("def");
+    assert_ptr_equal(row.first, row.last);
+    check_read("cdef");
+    check_empty();
+}
+
+TEST(many_pieces_of_all_sizes)
+{
+    char *all = malloc(1 << 20), *got = malloc(1 << 20);
+    apr_size_t i, n, at = 0;
+
+    for (i = 0; i < (1 << 20); ++i) {
+        all[i] = (char)(i * 7 + i / 251);
+    }
+    for (i = 0; at < (1 << 20); ++i, at += n) {
+        n = (i * 37) % 5000;
+        n = at + n > (1 << 20) ? (1 << 20) - at : n;
+        assert_int_equal(h2x_segments_add(&row, all + at, n), APR_SUCCESS);
+        check_size(at + n, at + n);
+    }
+    for (i = 0, at = 0; at < (1 << 20); ++i, at += n) {
+        n = (i * 53) % 7000;
+        n = at + n > (1 << 20) ? (1 << 20) - at : n;
+        assert_int_equal(h2x_segments_read(&row, got + at, n), APR_SUCCESS);
+    }
+    assert_memory_equal(all, got, 1 << 20);
+    check_size(0, 0);
+    h2x_segments_clear(&row);
+    check_empty();
+    free(all);
+    free(got);
+}
+
+TEST(moves_rows)
+{
+    h2x_segments other = { 0 };
+
+    h2x_segments_move(&row, &other);        /* nothing to nothing */
+    check_empty();
+    add("one");
+    h2x_segments_move(&row, &other);        /* nothing to something */
+    check_size(3, 3);
+    h2x_segments_move(&other, &row);        /* something to nothing */
+    check_empty();
+    assert_int_equal(other.bytes, 3);
+    add("two");
+    h2x_segments_move(&other, &row);        /* something to something */
+    check_empty();
+    add("three");
+    h2x_segments_move(&other, &row);
+    h2x_segments_move(&row, &other);
+    check_size(11, 11);
+    check_read("onetwothree");
+    check_empty();
+}
+
+TEST(clears)
+{
+    h2x_segments_clear(&row);
+    add("something");
+    assert_int_equal(h2x_segments_add_file(&row, 0, 5, 100000, 0),
+                     APR_SUCCESS);
+    check_size(100009, 9);
+    h2x_segments_clear(&row);
+    check_empty();
+    add("again");
+    check_read("again");
+    check_empty();
+}
+
+/* A file with 0123456789 again and again. */
+static int make_file(int size)
+{
+    char path[] = "/tmp/h2x-test-stream-XXXXXX";
+    int fd = mkstemp(path), i;
+
+    assert_true(fd >= 0);
+    unlink(path);
+    for (i = 0; i < size; ++i) {
+        char c = (char)('0' + i % 10);
+        assert_int_equal(write(fd, &c, 1), 1);
+    }
+    return fd;
+}
+
+TEST(parts_of_files)
+{
+    int fd = make_file(100);
+
+    add("before ");
+    assert_int_equal(h2x_segments_add_file(&row, fd, 5, 10, 0), APR_SUCCESS);
+    check_size(17, 7);
+    add(" after");      /* not into the file's segment */
+    assert_int_equal(h2x_segments_add_file(&row, fd, 90, 10, 0), APR_SUCCESS);
+    assert_int_equal(h2x_segments_add_file(&row, fd, 0, 10, 0), APR_SUCCESS);
+    check_size(43, 13);
+    check_read("before 56");
+    check_size(34, 6);
+    check_read("78901234 aft");
+    check_read("er01234567890123456789");
+    check_empty();
+    close(fd);
+}
+
+TEST(files_that_are_read_at_once)
+{
+    int fd = make_file(3000);
+
+    add("x");
+    assert_int_equal(h2x_segments_add_file(&row, fd, 3, 10, 1), APR_SUCCESS);
+    assert_ptr_equal(row.first, row.last);  /* it found room there */
+    check_size(11, 11);
+    assert_int_equal(h2x_segments_add_file(&row, fd, 0, 3000, 1), APR_SUCCESS);
+    check_size(3011, 3011);
+    close(fd);                              /* which nobody needs any more */
+    check_read("x34567890120123456789");
+    h2x_segments_clear(&row);
+}
+
+TEST(file_is_too_short_when_added)
+{
+    int fd = make_file(100);
+
+    add("x");
+    assert_int_equal(h2x_segments_add_file(&row, fd, 95, 10, 1), APR_EOF);
+    assert_int_equal(h2x_segments_add_file(&row, fd, 200, 5000, 1), APR_EOF);
+    check_size(1, 1);
+    add("y");
+    check_read("xy");
+    check_size(0, 0);
+    assert_int_equal(h2x_segments_add_file(&row, fd, 0, 10, 0), APR_SUCCESS);
+    add("z");
+    check_read("0123456789z");
+    check_size(0, 0);
+    h2x_segments_clear(&row);
+    check_empty();
+    close(fd);
+}
+
+TEST(file_is_too_short_when_read)
+{
+    char to[200];
+    int fd = make_file(100);
+
+    assert_int_equal(h2x_segments_add_file(&row, fd, 0, 100, 0), APR_SUCCESS);
+    check_read("01234");
+    assert_int_equal(ftruncate(fd, 50), 0);
+    assert_int_equal(h2x_segments_read(&row, to, 95), APR_EOF);
+    h2x_segments_clear(&row);
+    check_empty();
+    close(fd);
+}
+
+TEST(file_cannot_be_read)
+{
+    char to[10];
+
+    assert_int_equal(h2x_segments_add_file(&row, -1, 0, 10, 0), APR_SUCCESS);
+    assert_int_equal(h2x_segments_read(&row, to, 10), APR_EBADF);
+    assert_int_equal(h2x_segments_add_file(&row, -1, 0, 10, 1), APR_EBADF);
+    h2x_segments_clear(&row);
+    check_empty();
+}
+
+TEST(nothing_is_something_too)
+{
+    h2x_segments other = { 0 };
+
+    add("");
+    check_size(0, 0);
+    assert_int_equal(h2x_segments_read(&row, NULL, 0), APR_SUCCESS);
+    h2x_segments_move(&other, &row);
+    h2x_segments_move(&row, &other);
+    add("x");
+    check_read("x");
+    h2x_segments_clear(&row);
+    check_empty();
+}
+
+/* ---- streams ---- */
+
+static h2x_lock *lock;
+static h2x_stream_store *store;
+
+static h2x_stream *acquire(int id)
+{
+    h2x_stream *stream;
+
+    if (!lock) {
+        lock = unit_lock();
+        assert_int_equal(h2x_stream_store_create(&store, unit_pool),
+                         APR_SUCCESS);
+    }
+    stream = h2x_stream_acquire(store, id, lock);
+    assert_non_null(stream);
+    return stream;
+}
+
+static int forget_store(void **state)
+{
+    h2x_segments_clear(&row);
+    lock = NULL;
+    return unit_teardown(state);
+}
+
+TEST(new_stream_is_blank)
+{
+    h2x_stream *stream = acquire(7);
+
+    assert_int_equal(stream->id, 7);
+    assert_int_equal(stream->state, H2X_STREAM_RECEIVING);
+    assert_ptr_equal(stream->lock, lock);
+    assert_non_null(stream->pool);
+    assert_non_null(stream->bucket_alloc);
+    assert_non_null(stream->changed);
+    assert_true(apr_is_empty_table(stream->request.fields));
+    h2x_stream_release(store, stream);
+}
+
+static apr_status_t note_cleanup(void *baton)
+{
+    ++*(int *)baton;
+    return APR_SUCCESS;
+}
+
+/* What hung on a stream is gone when it is used again. */
+TEST(released_stream_is_blank_again)
+{
+    h2x_stream *stream = acquire(1), *again;
+    apr_pool_t *p;
+    int cleaned = 0;
+
+    apr_pool_cleanup_register(stream->pool, &cleaned, note_cleanup,
+                              apr_pool_cleanup_null);
+    apr_table_add(stream->request.fields, "A", "b");
+    apr_pool_create_unmanaged_ex(&p, NULL, NULL);
+    stream->in_trailers = apr_table_make(p, 2);
+    apr_table_add(stream->in_trailers, "X-Sum", "1");
+    apr_bucket_free(apr_bucket_alloc(100, stream->bucket_alloc));
+    h2x_lock_acquire(lock);
+    h2x_stream_feed_locked(stream, "body", 4);
+    h2x_segments_add(&stream->out, "output", 6);
+    h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED);
+    stream->is_closed = stream->in_ended = stream->out_ended = 1;
+    stream->bytes_in = stream->bytes_out = 5;
+    h2x_lock_release(lock);
+    h2x_stream_release(store, stream);
+    assert_int_equal(cleaned, 1);
+
+    again = acquire(3);
+    assert_ptr_equal(again, stream);
+    assert_int_equal(again->id, 3);
+    assert_int_equal(again->state, H2X_STREAM_RECEIVING);
+    assert_false(again->is_closed || again->in_ended || again->out_ended);
+    assert_null(again->in_first);
+    assert_null(again->in_trailers);
+    assert_null(again->out.first);
+    assert_int_equal(again->out.bytes + again->bytes_in + again->bytes_out, 0);
+    assert_true(apr_is_empty_table(again->request.fields));
+    h2x_stream_release(store, again);
+}
+
+/* More than the store keeps, in any order; a memory checker sees the rest. */
+TEST(many_streams)
+{
+    h2x_stream *streams[300];
+    int i, round;
+
+    for (round = 0; round < 3; ++round) {
+        for (i = 0; i < 300; ++i) {
+            streams[i] = acquire(2 * i + 1);
+            apr_palloc(streams[i]->pool, 10000);
+        }
+        for (i = 0; i < 300; i += 2) {
+            h2x_stream_release(store, streams[i]);
+        }
+        for (i = 299; i > 0; i -= 2) {
+            h2x_stream_release(store, streams[i]);
+        }
+    }
+}
+
+/* As after a bug; the child's end is not held up by it. */
+TEST(store_ends_with_streams_outside)
+{
+    acquire(1);
+    acquire(3);
+}
+
+TEST(states_go_forward)
+{
+    h2x_stream *stream = acquire(1);
+    int state;
+
+    h2x_lock_acquire(lock);
+    for (state = H2X_STREAM_QUEUED; state <= H2X_STREAM_CLOSED; ++state) {
+        h2x_stream_advance_locked(stream, state);
+        assert_int_equal(stream->state, state);
+    }
+    h2x_lock_release(lock);
+    h2x_stream_release(store, stream);
+
+    stream = acquire(3);
+    h2x_lock_acquire(lock);
+    h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED); /* none between */
+    h2x_lock_release(lock);
+    h2x_stream_release(store, stream);
+}
+
+TEST(states_do_not_go_back)
+{
+    h2x_stream *stream = acquire(1);
+    volatile int from, to; /* a failed assertion jumps */
+
+    h2x_lock_acquire(lock);
+    for (from = H2X_STREAM_RECEIVING; from <= H2X_STREAM_CLOSED; ++from) {
+        for (to = H2X_STREAM_RECEIVING; to <= from; ++to) {
+            stream->state = from;
+            expect_assert_failure(h2x_stream_advance_locked(stream, to));
+            assert_int_equal(stream->state, from);
+        }
+    }
+    h2x_lock_release(lock);
+    h2x_stream_release(store, stream);
+}
+
+TEST(running_stream_is_not_released)
+{
+    h2x_stream *stream = acquire(1);
+    apr_bucket eor;
+
+    stream->state = H2X_STREAM_RUNNING;
+    expect_assert_failure(h2x_stream_release(store, stream));
+    stream->state = H2X_STREAM_CLOSED;
+    stream->eor = &eor;     /* its request was not logged */
+    expect_assert_failure(h2x_stream_release(store, stream));
+    stream->eor = NULL;
+    h2x_stream_release(store, stream);
+}
+
+#ifdef H2X_DEBUG
+TEST(lock_is_checked)
+{
+    h2x_stream *stream = acquire(1);
+
+    expect_assert_failure(h2x_stream_wake_locked(stream));
+    expect_assert_failure(h2x_stream_feed_locked(stream, "x", 1));
+    expect_assert_failure(h2x_stream_advance_locked(stream,
+                                                    H2X_STREAM_QUEUED));
+    h2x_stream_release(store, stream);
+}
+#endif
+
+/* ---- input ---- */
+
+static void feed(h2x_stream *stream, const char *data, apr_size_t len)
+{
+    h2x_lock_acquire(lock);
+    assert_int_equal(h2x_stream_feed_locked(stream, data, len), APR_SUCCESS);
+    h2x_lock_release(lock);
+}
+
+/* Takes all and counts the chunks. */
+static apr_size_t take(h2x_stream *stream, char *to, int *count)
+{
+    h2x_chunk *chunk, *next;
+    apr_size_t len, at = 0;
+
+    h2x_lock_acquire(lock);
+    len = h2x_stream_take_locked(stream, &chunk);
+    h2x_lock_release(lock);
+    for (*count = 0; chunk; chunk = next, ++*count) {
+        next = chunk->next;
+        memcpy(to + at, chunk->data, chunk->len);
+        at += chunk->len;
+        free(chunk->data);
+        free(chunk);
+    }
+    assert_int_equal(at, len);
+    return len;
+}
+
+TEST(takes_what_was_fed)
+{
+    h2x_stream *stream = acquire(1);
+    char to[20];
+    int count;
+
+    assert_int_equal(take(stream, to, &count), 0);
+    assert_int_equal(count, 0);
+    feed(stream, "hello ", 6);
+    feed(stream, "world", 5);
+    assert_int_equal(take(stream, to, &count), 11);
+    assert_memory_equal(to, "hello world", 11);
+    assert_int_equal(count, 1);     /* small pieces share a chunk */
+    assert_int_equal(take(stream, to, &count), 0);
+    feed(stream, "more", 4);
+    assert_int_equal(take(stream, to, &count), 4);
+    h2x_stream_release(store, stream);
+}
+
+TEST(takes_large_bodies)
+{
+    h2x_stream *stream = acquire(1);
+    char *all = malloc(1 << 20), *got = malloc(1 << 20);
+    apr_size_t i, n, at = 0;
+    int count;
+
+    for (i = 0; i < (1 << 20); ++i) {
+        all[i] = (char)(i * 5 + i / 253);
+    }
+    for (i = 0; at < (1 << 20); ++i, at += n) {
+        n = (i * 41) % 16385;
+        n = at + n > (1 << 20) ? (1 << 20) - at : n;
+        feed(stream, all + at, n);
+    }
+    assert_int_equal(take(stream, got, &count), 1 << 20);
+    assert_memory_equal(all, got, 1 << 20);
+    free(all);
+    free(got);
+    h2x_stream_release(store, stream);
+}
+
+/* ---- waiting ---- */
+
+static void *APR_THREAD_FUNC feed_later(apr_thread_t *thread UNUSED,
+                                        void *baton)
+{
+    unit_await(0, 1);   /* once it waits, it has released the lock */
+    feed(baton, "x", 1);
+    return NULL;
+}
+
+TEST(waits_for_input)
+{
+    h2x_stream *stream = acquire(1);
+    apr_time_t deadline = apr_time_now() + apr_time_from_sec(30);
+    apr_thread_t *thread;
+    apr_status_t rv;
+    char to[1];
+    int count;
+
+    apr_thread_create(&thread, NULL, feed_later, stream, unit_pool);
+    h2x_lock_acquire(lock);
+    unit_raise(0);
+    while (!stream->in_first) {
+        assert_int_equal(h2x_stream_wait_locked(stream, deadline),
+                         APR_SUCCESS);
+    }
+    h2x_lock_release(lock);
+    apr_thread_join(&rv, thread);
+    assert_int_equal(take(stream, to, &count), 1);
+    h2x_stream_release(store, stream);
+}
+
+TEST(waits_no_longer_than_told)
+{
+    h2x_stream *stream = acquire(1);
+    apr_time_t now = apr_time_now();
+
+    h2x_lock_acquire(lock);
+    assert_int_equal(h2x_stream_wait_locked(stream, now - 1), APR_TIMEUP);
+    assert_int_equal(h2x_stream_wait_locked(stream, 0), APR_TIMEUP);
+    while (h2x_stream_wait_locked(stream, now + 50000) == APR_SUCCESS) {
+        /* spuriously */
+    }
+    assert_true(apr_time_now() >= now + 49000);
+    h2x_lock_release(lock);
+    h2x_stream_release(store, stream);
+}
+
+#define STREAM_TEST(name) \
+    cmocka_unit_test_setup_teardown(name, unit_setup, forget_store)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STREAM_TEST(adds_and_reads),
+        STREAM_TEST(small_pieces_share_a_segment),
+        STREAM_TEST(segments_are_filled_behind_what_was_read),
+        STREAM_TEST(many_pieces_of_all_sizes),
+        STREAM_TEST(moves_rows),
+        STREAM_TEST(clears),
+        STREAM_TEST(parts_of_files),
+        STREAM_TEST(files_that_are_read_at_once),
+        STREAM_TEST(file_is_too_short_when_added),
+        STREAM_TEST(file_is_too_short_when_read),
+        STREAM_TEST(file_cannot_be_read),
+        STREAM_TEST(nothing_is_something_too),
+        STREAM_TEST(new_stream_is_blank),
+        STREAM_TEST(released_stream_is_blank_again),
+        STREAM_TEST(many_streams),
+        STREAM_TEST(store_ends_with_streams_outside),
+        STREAM_TEST(states_go_forward),
+        STREAM_TEST(states_do_not_go_back),
+        STREAM_TEST(running_stream_is_not_released),
+#ifdef H2X_DEBUG
+        STREAM_TEST(lock_is_checked),
+#endif
+        STREAM_TEST(takes_what_was_fed),
+        STREAM_TEST(takes_large_bodies),
+        STREAM_TEST(waits_for_input),
+        STREAM_TEST(waits_no_longer_than_told),
+    };
+
+    return UNIT_RUN(tests);
+}
