@@ -31,6 +31,7 @@ MPM = os.environ.get("H2X_MPM", "event")
 SANITIZE = os.environ.get("H2X_SANITIZE", "")
 KEEP = os.environ.get("H2X_KEEP", "") not in ("", "0")
 TRACE = os.environ.get("H2X_TRACE", "")
+LONG = os.environ.get("H2X_LONG", "") not in ("", "0")
 # A sanitizer or valgrind slows httpd down: all deadlines are stretched.
 PATIENCE = float(os.environ.get("H2X_PATIENCE", "5" if SANITIZE else "1"))
 
