@@ -1,6 +1,7 @@
 """Fixtures of the functional tests.  See README.md in this directory."""
 
 import os
+import signal
 import sys
 import tempfile
 
@@ -17,6 +18,8 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "h2x_only(reason): what mod_http2 cannot pass")
     config.addinivalue_line("markers", "timeout: see pytest-timeout")
+    # End as on Ctrl-C, so that servers are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -6,6 +6,7 @@ its error log is searched for crashes and its processes must be gone.
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import resource
@@ -115,6 +116,15 @@ DEFAULT_TLS = """\
     SSLEngine on
 </VirtualHost>
 """
+
+
+_libc = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent():
+    """Runs in the new process: no server outlives a killed test run."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 class ServerError(Exception):
@@ -367,7 +377,8 @@ class Server:
         self.process = subprocess.Popen(
             [httpd_binary(), "-d", self.dir, "-f", self.conf, "-DFOREGROUND"],
             stdin=subprocess.DEVNULL, stdout=self.stderr, stderr=self.stderr,
-            start_new_session=True, env=self._environ(), cwd=self.dir)
+            start_new_session=True, env=self._environ(), cwd=self.dir,
+            preexec_fn=_die_with_parent)
         self.pid = self.process.pid
 
         def up():
