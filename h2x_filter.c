@@ -22,8 +22,11 @@
  * more. Larger ones are read when they are sent. */
 #define READ_AT_ONCE (16 * 1024)
 
-/* Memory goes to the stream in pieces of at most this size. */
+/* Memory goes to the stream in pieces of at most this size; */
 #define PIECE_MAX (16 * 1024)
+
+/* or is lent, if it is at least this much and stays where it is. */
+#define LEND_MIN (4 * 1024)
 
 /* A response head that is longer than this is none. */
 #define HEAD_MAX (1024 * 1024)
@@ -224,6 +227,8 @@ typedef struct {
     h2x_stream *stream;
     struct ap_varbuf text;  /* the beginning of a head */
     h2x_segments row;       /* of the body, not yet given to the stream */
+    apr_bucket_brigade *lent; /* buckets whose memory the stream uses */
+    apr_size_t reclaimed;   /* how many of them were deleted again */
     h2x_pending_head *heads; /* likewise */
     h2x_pending_head **next_head;
     apr_off_t body_left;    /* of the announced length; -1: none was */
@@ -232,11 +237,20 @@ typedef struct {
     int failed;
 } out_ctx;
 
+/* Deletes the buckets whose memory the stream has done with. */
+static void reclaim(out_ctx *ctx, apr_size_t returned)
+{
+    for (; ctx->reclaimed < returned; ++ctx->reclaimed) {
+        apr_bucket_delete(APR_BRIGADE_FIRST(ctx->lent));
+    }
+}
+
 /* Gives the stream what has been collected, and waits while it is full. */
 static apr_status_t publish(out_ctx *ctx, int flush)
 {
     h2x_stream *stream = ctx->stream;
     apr_time_t deadline = 0;
+    apr_size_t returned;
     apr_status_t rv = APR_SUCCESS;
 
     h2x_lock_acquire(stream->lock);
@@ -271,7 +285,9 @@ static apr_status_t publish(out_ctx *ctx, int flush)
         rv = APR_ECONNABORTED;
         h2x_segments_clear(&stream->out);
     }
+    returned = stream->out.returned;
     h2x_lock_release(stream->lock);
+    reclaim(ctx, returned);
     return rv;
 }
 
@@ -393,6 +409,32 @@ static apr_status_t add_memory(out_ctx *ctx, const char *data, apr_size_t len)
     return rv;
 }
 
+/*
+ * Lends the stream the memory of a bucket, which is kept so long.
+ * @return APR_ENOTIMPL when it has to be copied
+ */
+static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
+                         apr_size_t len)
+{
+    apr_status_t rv;
+
+    if (!ctx->status || len < LEND_MIN
+        || !(APR_BUCKET_IS_HEAP(b) || APR_BUCKET_IS_MMAP(b)
+             || APR_BUCKET_IS_IMMORTAL(b))) {
+        return APR_ENOTIMPL;
+    }
+    if (!count_body(ctx, len)) {
+        return APR_SUCCESS;
+    }
+    rv = h2x_segments_borrow(&ctx->row, data, len);
+    if (rv == APR_SUCCESS) {
+        APR_BUCKET_REMOVE(b);
+        APR_BRIGADE_INSERT_TAIL(ctx->lent, b);
+        rv = publish(ctx, 0);
+    }
+    return rv;
+}
+
 /* Adds bytes that may begin with heads. */
 static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
 {
@@ -465,7 +507,13 @@ static apr_status_t add_data(out_ctx *ctx, apr_bucket *b)
         ctx->stream->owner->may_wait(ctx->stream->owner_baton);
         rv = apr_bucket_read(b, &data, &len, APR_BLOCK_READ);
     }
-    return (rv == APR_SUCCESS) ? add_bytes(ctx, data, len) : rv;
+    if (rv == APR_SUCCESS) {
+        rv = lend(ctx, b, data, len);
+        if (rv == APR_ENOTIMPL) {
+            rv = add_bytes(ctx, data, len);
+        }
+    }
+    return rv;
 }
 
 /* The end of the response: what is missing makes it a failed one. */
@@ -621,6 +669,7 @@ void h2x_filter_add(conn_rec *c2, h2x_stream *stream)
     out->stream = stream;
     out->next_head = &out->heads;
     out->body_left = -1;
+    out->lent = apr_brigade_create(c2->pool, c2->bucket_alloc);
     apr_pool_cleanup_register(c2->pool, &out->row, clear_row,
                               apr_pool_cleanup_null);
     ap_add_output_filter_handle(out_filter, out, NULL, c2);

@@ -244,17 +244,13 @@ apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks)
     return len;
 }
 
-static char *memory_of(h2x_segment *segment)
-{
-    return (char *)(segment + 1);
-}
-
 static h2x_segment *append(h2x_segments *row, apr_size_t size)
 {
     h2x_segment *segment = malloc(sizeof(*segment) + size);
 
     if (segment) {
         segment->next = NULL;
+        segment->memory = size ? (char *)(segment + 1) : NULL;
         segment->offset = 0;
         segment->len = 0;
         segment->size = size;
@@ -278,7 +274,7 @@ static char *reserve(h2x_segments *row, apr_size_t len)
         || segment->size - (apr_size_t)segment->offset - segment->len < len) {
         segment = append(row, len > SEGMENT_MIN ? len : SEGMENT_MIN);
     }
-    return segment ? memory_of(segment) + segment->offset + segment->len
+    return segment ? (char *)(segment + 1) + segment->offset + segment->len
                    : NULL;
 }
 
@@ -286,7 +282,7 @@ static void count_in(h2x_segments *row, apr_size_t len)
 {
     row->last->len += len;
     row->bytes += len;
-    if (row->last->size) {
+    if (row->last->memory) {
         row->memory += len;
     }
 }
@@ -300,6 +296,17 @@ apr_status_t h2x_segments_add(h2x_segments *row, const void *data,
         return APR_ENOMEM;
     }
     memcpy(room, data, len);
+    count_in(row, len);
+    return APR_SUCCESS;
+}
+
+apr_status_t h2x_segments_borrow(h2x_segments *row, const char *data,
+                                 apr_size_t len)
+{
+    if (!append(row, 0)) {
+        return APR_ENOMEM;
+    }
+    row->last->memory = data;
     count_in(row, len);
     return APR_SUCCESS;
 }
@@ -361,6 +368,7 @@ void h2x_segments_move(h2x_segments *to, h2x_segments *from)
     to->last = from->last;
     to->bytes += from->bytes;
     to->memory += from->memory;
+    to->returned += from->returned;
     memset(from, 0, sizeof(*from));
 }
 
@@ -372,6 +380,7 @@ static void drop_first(h2x_segments *row)
     if (!row->first) {
         row->last = NULL;
     }
+    row->returned += (segment->memory && !segment->size);
     free(segment);
 }
 
@@ -382,8 +391,8 @@ apr_status_t h2x_segments_read(h2x_segments *row, char *to, apr_size_t len)
         apr_size_t n = (segment->len < len) ? segment->len : len;
         apr_status_t rv;
 
-        if (segment->size) {
-            memcpy(to, memory_of(segment) + segment->offset, n);
+        if (segment->memory) {
+            memcpy(to, segment->memory + segment->offset, n);
             row->memory -= n;
         }
         else if ((rv = read_file(segment->fd, segment->offset, to, n))

@@ -58,12 +58,16 @@ typedef struct h2x_chunk {
     apr_size_t size;
 } h2x_chunk;
 
-/** Bytes of a response body: in memory behind this, or a part of a file. */
+/**
+ * Bytes of a response body: in memory of its own, behind this; in memory that
+ * is borrowed; or a part of a file.
+ */
 typedef struct h2x_segment {
     struct h2x_segment *next;
+    const char *memory; /* NULL: this is a part of a file */
     apr_off_t offset;  /* of the next byte, in memory or in the file */
     apr_size_t len;    /* bytes left */
-    apr_size_t size;   /* of the memory; 0: this is a part of a file */
+    apr_size_t size;   /* of its own memory */
     apr_os_file_t fd;  /* open as long as the stream's pool lives */
 } h2x_segment;
 
@@ -73,6 +77,7 @@ typedef struct h2x_segments {
     h2x_segment *last;
     apr_off_t bytes;    /* in all */
     apr_size_t memory;  /* of these, in memory */
+    apr_size_t returned; /* borrowed segments that were dropped so far */
 } h2x_segments;
 
 /** A response head that waits to be sent. */
@@ -187,6 +192,13 @@ apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks);
 /** Adds memory to a row: copies the bytes. APR_SUCCESS or APR_ENOMEM. */
 apr_status_t h2x_segments_add(h2x_segments *row, const void *data,
                               apr_size_t len);
+
+/**
+ * Adds memory to a row without copying it. The owner keeps it until
+ * `returned` has counted it, or the row was cleared; first in, first out.
+ */
+apr_status_t h2x_segments_borrow(h2x_segments *row, const char *data,
+                                 apr_size_t len);
 
 /**
  * Adds a part of a file to a row: reads it when that is wanted, keeps the
