@@ -1,21 +1,19 @@
-"""Each directive has its effect; a wrong value or place stops the start.
+"""Each directive has its effect, and virtual hosts have their own.
 
-H2ModernTLSOnly and H2Direct are in test_takeover.py; here is only how virtual
-hosts override them.
+H2ModernTLSOnly and most of H2Direct are in test_takeover.py, H2TLSWarmUpSize
+and H2TLSCoolDownSecs in test_tls_records.py, all wrong values in
+test_directive_values.py.
 """
 
 import itertools
 import os
-import socket
-import ssl
-import struct
-import subprocess
 import time
 
 import pytest
 
 from lib import h2raw
-from lib.server import httpd_binary, wait_for
+from lib.inside import counters, open_gate
+from lib.server import wait_for
 
 CONFIG = """
 H2MaxSessionStreams 7
@@ -82,16 +80,6 @@ def files(server):
     server.write("own/.htaccess", "SetHandler h2x-test\nH2CopyFiles on\n")
 
 
-def counters(server):
-    text = server.http1(path="/t/count").text
-    return {k: int(v) for k, v in (x.split() for x in text.splitlines())}
-
-
-def open_gate(server, gate, by=100):
-    path = "/t/open?g=%d&by=%d" % (gate, by)
-    assert server.http1(path=path).status == 200
-
-
 def at_rest(value, what):
     """Polls value() until it stays as it is; returns it."""
     last = [None, 0]
@@ -105,7 +93,7 @@ def at_rest(value, what):
     return last[0]
 
 
-# --- H2Direct ----------------------------------------------------------------------
+# --- H2Direct ---
 
 @pytest.mark.parametrize("tls,h2", [
     (False, True),      # on in the virtual host, off outside
@@ -123,7 +111,7 @@ def test_direct_of_virtual_host(server, tls, h2):
             assert c.request(path="/index.html").status == 200
 
 
-# --- H2MaxSessionStreams, H2WindowSize --------------------------------------------
+# --- H2MaxSessionStreams, H2WindowSize ---
 
 @pytest.mark.parametrize("sni,streams,window", [
     ("localhost", 7, 20000), ("one.test", 3, 2000000), ("two.test", 7, 1024)])
@@ -156,7 +144,7 @@ def test_max_session_streams(server, sni, streams):
         c.until(lambda: over.done)
         assert over.reset == h2raw.REFUSED_STREAM and not over.headers
         assert counters(server)["read"] == before + streams
-        open_gate(server, gate)
+        open_gate(server, gate, 100)
         c.wait(*asked)
         assert all(r.status == 200 for r in asked)
         for _ in range(3 * streams):
@@ -174,7 +162,7 @@ def test_max_session_streams_acknowledged(server):
         c.pump(lambda: asked[3].done or c.goaways)
         assert asked[3].reset in (h2raw.REFUSED_STREAM, h2raw.PROTOCOL_ERROR) \
             or c.goaway_code == h2raw.PROTOCOL_ERROR
-        open_gate(server, gate)
+        open_gate(server, gate, 100)
         wait_for(lambda: counters(server)["ended"]
                  == counters(server)["read"], what="requests to end")
         assert counters(server)["read"] <= before + 3
@@ -202,7 +190,7 @@ def test_window_size(server, sni, window):
         c.data(r.id, b"y")  # one too many
         c.pump(lambda: r.done or c.goaways)
         assert h2raw.FLOW_CONTROL_ERROR in (r.reset, c.goaway_code)
-        open_gate(server, gate)
+        open_gate(server, gate, 100)
 
 
 @pytest.mark.parametrize("sni", ["localhost", "one.test", "two.test"])
@@ -214,7 +202,7 @@ def test_window_is_given_back(server, sni):
         assert r.text.startswith("length %d\n" % len(data))
 
 
-# --- H2StreamMaxMemSize -------------------------------------------------------------
+# --- H2StreamMaxMemSize ---
 
 MEMORY_OF_HOST = """
 H2StreamMaxMemSize 2000
@@ -250,7 +238,7 @@ def test_stream_max_mem_size(httpd, config, size):
             assert {len(x.body) for x in [r] + others} == {4000000}
 
 
-# --- H2StreamTimeout --------------------------------------------------------------
+# --- H2StreamTimeout ---
 
 TIMEOUTS = pytest.mark.parametrize("sni,place,least,most", [
     ("one.test", "/t", 0.4, 10),        # its own 500ms
@@ -324,7 +312,7 @@ def test_stream_timeout_is_for_each_wait(server):
         assert c.wait(r).text.startswith("length 500\n")
 
 
-# --- workers -------------------------------------------------------------------------
+# --- workers ---
 
 @pytest.mark.h2x_only("starts workers beforehand, in steps")
 @pytest.mark.parametrize("config,running,left", [
@@ -359,7 +347,7 @@ def test_workers(httpd, config, running, left):
             if running == 10:
                 r = c.request(path="/index.html")
                 assert r.text == "hello\n"
-            open_gate(server, 1)
+            open_gate(server, 1, 100)
             c.wait(*asked)
             assert all(r.status == 200 for r in asked)
             assert handled() >= 10
@@ -410,162 +398,12 @@ def test_workers_shared_by_connections(httpd):
                      what="4 requests to run")
             one.idle(0.2)
             assert counters(server)["handled"] == 4
-            open_gate(server, 1)
+            open_gate(server, 1, 100)
             for c, r in asked:
                 assert c.wait(r).status == 200
 
 
-# --- TLS records --------------------------------------------------------------------
-
-class Recorder:
-    """A TLS client that sees the length of each record it receives."""
-
-    def __init__(self, sock, context, name):
-        self.sock = sock
-        self.raw = bytearray()
-        self.records = []       # payload lengths of application data
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing,
-                                    server_hostname=name)
-        while True:
-            try:
-                self.tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                self._flush()
-                self._feed()
-        self._flush()
-        self.records.clear()
-
-    def _flush(self):
-        self.sock.sendall(self.outgoing.read())
-
-    def _feed(self):
-        got = self.sock.recv(1 << 16)
-        self.raw += got
-        self.incoming.write(got)
-        while len(self.raw) >= 5:
-            kind, _, length = struct.unpack(">BHH", self.raw[:5])
-            if len(self.raw) < 5 + length:
-                break
-            del self.raw[:5 + length]
-            if kind == 23:
-                self.records.append(length)
-        return got
-
-    def settimeout(self, seconds):
-        self.sock.settimeout(seconds)
-
-    def sendall(self, data):
-        self.tls.write(data)
-        self._flush()
-
-    def recv(self, size):
-        while True:
-            try:
-                return self.tls.read(size)
-            except ssl.SSLWantReadError:
-                if not self._feed():
-                    return b""
-
-    def close(self):
-        self.sock.close()
-
-
-def recording(server, version=ssl.TLSVersion.TLSv1_3):
-    context = server.tls_context()
-    context.minimum_version = context.maximum_version = version
-    tcp = socket.create_connection(("127.0.0.1", server.tls_port), 10)
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock = Recorder(tcp, context, "localhost")
-    c = h2raw.Connection(sock, settings={h2raw.INITIAL_WINDOW_SIZE: 1 << 26})
-    c.scheme = "https"
-    c.credit(1 << 26)
-    c.until(lambda: c.settings_seen)
-    c.ping()
-    sock.records.clear()
-    return c
-
-
-SMALL = 1400    # what fits into one packet
-
-
-def small_bytes(records):
-    """Bytes before the first record that is not small; None: none is."""
-    total = 0
-    for length in records:
-        if length > SMALL:
-            return total
-        total += length
-    return None
-
-
-@pytest.mark.parametrize("path", ["/big", "/t/big?n=3000000"])
-@pytest.mark.parametrize("config,size,most", [
-    ("H2TLSWarmUpSize 100000", 100000, 150000),
-    ("H2TLSWarmUpSize 500000\nH2TLSCoolDownSecs 0", 500000, 580000),
-    ("", 1 << 20, 1200000),
-    ("H2TLSWarmUpSize 0", 0, 0),
-], ids=["100000", "500000", "unset", "0"])
-def test_tls_warm_up(httpd, path, config, size, most):
-    with httpd(config) as server:
-        server.write("big", b"x" * 3000000)
-        c = recording(server)
-        r = c.request(path=path)
-        assert len(r.body) == 3000000
-        small = small_bytes(c.sock.records)
-        assert max(c.sock.records) > 8000
-        if size:
-            assert size * 0.95 <= small <= most
-        else:
-            # the response head alone may be a record
-            assert small <= 1000
-        c.close()
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2,
-                                     ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("config,pause,cold", [
-    ("", 1.5, True), ("", 0.2, False),
-    ("H2TLSCoolDownSecs 2", 1.2, False), ("H2TLSCoolDownSecs 2", 2.5, True),
-    ("H2TLSCoolDownSecs 0", 1.5, False),
-], ids=["unset", "unset, soon", "2, soon", "2", "0"])
-def test_tls_cool_down(httpd, version, config, pause, cold):
-    """After silence records are small again, for as long as at first."""
-    with httpd("H2TLSWarmUpSize 100000\n" + config) as server:
-        server.write("big", b"x" * 1000000)
-        c = recording(server, version)
-        c.request(path="/big")
-        assert max(c.sock.records) > 8000
-        c.sock.records.clear()
-        time.sleep(pause)
-        c.request(path="/big")
-        small = small_bytes(c.sock.records)
-        if cold:
-            assert 90000 <= small <= 150000
-        else:
-            assert small <= 1000
-        c.close()
-
-
-def test_tls_warm_up_is_of_virtual_host(httpd):
-    config = """
-H2TLSWarmUpSize 0
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-    H2TLSWarmUpSize 200000
-</VirtualHost>
-"""
-    with httpd(config) as server:
-        server.write("big", b"x" * 1000000)
-        c = recording(server)
-        c.request(path="/big")
-        assert 190000 <= small_bytes(c.sock.records) <= 250000
-        c.close()
-
-
-# --- H2MaxDataFrameLen ---------------------------------------------------------------
+# --- H2MaxDataFrameLen ---
 
 @pytest.mark.parametrize("path", ["/kb50", "/t/big?n=50000"])
 @pytest.mark.parametrize("sni,most", [
@@ -584,7 +422,7 @@ def test_max_data_frame_len(server, path, sni, most):
         assert max(sizes) > most // 2
 
 
-# --- H2MaxHeaderBlockLen -------------------------------------------------------------
+# --- H2MaxHeaderBlockLen ---
 
 @pytest.mark.parametrize("sni,n,size,good", [
     ("localhost", 10, 100, True),       # 3,000, of the server around
@@ -616,7 +454,7 @@ def test_max_header_block_len(server, sni, n, size, good):
     assert len(server.access(since=mark, uri="/t/fields")) == 1
 
 
-# --- H2OutputBuffering ------------------------------------------------------------
+# --- H2OutputBuffering ---
 
 @pytest.mark.h2x_only("sends them later, together")
 def test_output_buffering_off(server):
@@ -634,7 +472,7 @@ def test_output_buffering_on(server):
         assert len([p for p in r.pieces if p]) < 10
 
 
-# --- H2CopyFiles ---------------------------------------------------------------------
+# --- H2CopyFiles ---
 
 class Stalled(h2raw.Connection):
     """A connection whose responses stand still until they get a window."""
@@ -731,158 +569,3 @@ def is_open(server, path):
             except OSError:
                 pass
     return False
-
-
-# --- values ------------------------------------------------------------------------
-
-INT_MAX = 2 ** 31 - 1
-INT64_MAX = 2 ** 63 - 1
-
-FLAGS = ["H2Direct", "H2ModernTLSOnly", "H2OutputBuffering", "H2CopyFiles"]
-NUMBERS = {     # least, greatest
-    "H2MaxSessionStreams": (1, INT_MAX),
-    "H2WindowSize": (1024, INT_MAX),
-    "H2StreamMaxMemSize": (1024, INT_MAX),
-    "H2MinWorkers": (1, INT_MAX),
-    "H2MaxWorkers": (1, INT_MAX),
-    "H2TLSWarmUpSize": (0, INT64_MAX),
-    "H2TLSCoolDownSecs": (0, INT_MAX),
-    "H2MaxDataFrameLen": (0, INT_MAX),
-    "H2MaxHeaderBlockLen": (0, INT_MAX),
-}
-TIMES = ["H2StreamTimeout", "H2MaxWorkerIdleSeconds"]
-ALL = FLAGS + list(NUMBERS) + TIMES
-
-BAD_FLAGS = ["yes", "1", "onn", "of", "on,off", "true"]
-BAD_NUMBERS = ["many", "-1", "+1", "10x", "1.5", "1e3", "0x10", " 10",
-               "10 ", "on", "99999999999999999999", "-99999999999999999999"]
-BAD_TIMES = ["soon", "-1", "-1s", "1.5", "1.5s", "10x", "10s5", "10secs",
-             "2 min", "s", " 5", "on", "99999999999999999999"]
-
-
-def bad_values():
-    for name in FLAGS:
-        yield from ((name, v, "on or off") for v in BAD_FLAGS)
-    for name, (least, greatest) in NUMBERS.items():
-        allowed = "a number from %d to %d" % (least, greatest)
-        if greatest == INT64_MAX:
-            allowed = "a number of %d or more" % least
-        for value in BAD_NUMBERS + [str(least - 1), str(greatest + 1)]:
-            yield name, value, allowed
-    for name in TIMES:
-        yield from ((name, v, "time such as 30, 30s") for v in BAD_TIMES)
-    yield "H2MaxWorkerIdleSeconds", "0", "a positive time"
-
-
-def good_values():
-    for name in FLAGS:
-        yield name, ["on", "off", "On", "OFF"]
-    for name, (least, greatest) in NUMBERS.items():
-        yield name, [str(least), str(least + 1), str(greatest),
-                     "0%d" % greatest]
-    yield "H2StreamTimeout", ["0", "1", "30", "30s", "500ms", "2min"]
-    yield "H2MaxWorkerIdleSeconds", ["1", "600", "1ms", "30s", "2min", "1h"]
-
-
-@pytest.fixture(scope="module")
-def configtest(httpd):
-    """Asks httpd -t about a configuration: (accepted, what was said)."""
-    server = httpd()
-
-    def ask(config):
-        server.write_config(config)
-        done = subprocess.run(
-            [httpd_binary(), "-d", server.dir, "-f", server.conf, "-t"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=server._environ())
-        return done.returncode == 0, done.stdout
-    yield ask
-    server.remove()
-
-
-STRICT = pytest.mark.h2x_only("takes values that it does not mean")
-
-
-@STRICT
-@pytest.mark.parametrize("name,value,allowed", bad_values())
-def test_bad_value(configtest, name, value, allowed):
-    """Refused by a line that names directive, value and what is allowed."""
-    accepted, said = configtest('%s "%s"' % (name, value))
-    assert not accepted
-    said = " ".join(said.split())
-    assert "%s '%s': must be" % (name, value) in said
-    assert allowed in said
-
-
-@STRICT
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("arguments", ["", '""', "on off", "1 2"])
-def test_number_of_arguments(configtest, name, arguments):
-    """The message goes on with what the directive is about."""
-    accepted, said = configtest("%s %s" % (name, arguments))
-    assert not accepted
-    assert "%s takes one argument" % name in said
-
-
-@STRICT
-@pytest.mark.parametrize("name,values", good_values())
-def test_good_values(configtest, name, values):
-    lines = "\n".join("%s %s" % (name, v) for v in values)
-    accepted, said = configtest(lines + "\n" + lines.lower())
-    assert accepted, said
-
-
-# --- where they may be ------------------------------------------------------------
-
-IN_SECTIONS = ["H2CopyFiles", "H2StreamTimeout"]
-IN_HTACCESS = ["H2CopyFiles"]       # with AllowOverride FileInfo
-
-
-def any_value(name):
-    return "on" if name in FLAGS else "2000"
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_in_virtual_host(configtest, name):
-    accepted, said = configtest(
-        "<VirtualHost 127.0.0.1:${PORT}>\nServerName one.test\n%s %s\n"
-        "</VirtualHost>" % (name, any_value(name)))
-    assert accepted, said
-
-
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("section", ["Directory ${HTDOCS}", "Location /",
-                                     "Files x"])
-def test_in_section(configtest, name, section):
-    accepted, said = configtest("<%s>\n%s %s\n</%s>" % (
-        section, name, any_value(name), section.split()[0]))
-    assert accepted == (name in IN_SECTIONS), said
-    if not accepted:
-        assert name in said and "not allowed" in said
-
-
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("override", ["None", "FileInfo", "Indexes"])
-def test_in_htaccess(htaccess_server, name, override):
-    server = htaccess_server
-    where = "%s/%s" % (override, name)
-    server.write(where + "/index.html", "hello\n")
-    server.write(where + "/.htaccess", "%s %s\n" % (name, any_value(name)))
-    mark = server.log_mark()
-    answer = server.http1(path="/%s/index.html" % where)
-    if override == "None" or (name in IN_HTACCESS
-                              and override == "FileInfo"):
-        assert answer.status == 200
-    else:
-        assert answer.status == 500
-        server.wait_log(r"\.htaccess: %s not allowed here" % name, mark)
-
-
-@pytest.fixture(scope="module")
-def htaccess_server(httpd):
-    config = "".join(
-        "<Directory ${HTDOCS}/%s>\nAllowOverride %s\n</Directory>\n" % (o, o)
-        for o in ("FileInfo", "Indexes"))
-    with httpd(config) as server:
-        server.expect_log(r"/\.htaccess: H2\w+ not allowed here")
-        yield server

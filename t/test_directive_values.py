@@ -1,0 +1,162 @@
+"""A wrong value, or a directive in the wrong place, stops the start with a line
+that says what is allowed."""
+
+import subprocess
+
+import pytest
+
+from lib.server import httpd_binary
+
+# --- values ---
+
+INT_MAX = 2 ** 31 - 1
+INT64_MAX = 2 ** 63 - 1
+
+FLAGS = ["H2Direct", "H2ModernTLSOnly", "H2OutputBuffering", "H2CopyFiles"]
+NUMBERS = {     # least, greatest
+    "H2MaxSessionStreams": (1, INT_MAX),
+    "H2WindowSize": (1024, INT_MAX),
+    "H2StreamMaxMemSize": (1024, INT_MAX),
+    "H2MinWorkers": (1, INT_MAX),
+    "H2MaxWorkers": (1, INT_MAX),
+    "H2TLSWarmUpSize": (0, INT64_MAX),
+    "H2TLSCoolDownSecs": (0, INT_MAX),
+    "H2MaxDataFrameLen": (0, INT_MAX),
+    "H2MaxHeaderBlockLen": (0, INT_MAX),
+}
+TIMES = ["H2StreamTimeout", "H2MaxWorkerIdleSeconds"]
+ALL = FLAGS + list(NUMBERS) + TIMES
+
+BAD_FLAGS = ["yes", "1", "onn", "of", "on,off", "true"]
+BAD_NUMBERS = ["many", "-1", "+1", "10x", "1.5", "1e3", "0x10", " 10",
+               "10 ", "on", "99999999999999999999", "-99999999999999999999"]
+BAD_TIMES = ["soon", "-1", "-1s", "1.5", "1.5s", "10x", "10s5", "10secs",
+             "2 min", "s", " 5", "on", "99999999999999999999"]
+
+
+def bad_values():
+    for name in FLAGS:
+        yield from ((name, v, "on or off") for v in BAD_FLAGS)
+    for name, (least, greatest) in NUMBERS.items():
+        allowed = "a number from %d to %d" % (least, greatest)
+        if greatest == INT64_MAX:
+            allowed = "a number of %d or more" % least
+        for value in BAD_NUMBERS + [str(least - 1), str(greatest + 1)]:
+            yield name, value, allowed
+    for name in TIMES:
+        yield from ((name, v, "time such as 30, 30s") for v in BAD_TIMES)
+    yield "H2MaxWorkerIdleSeconds", "0", "a positive time"
+
+
+def good_values():
+    for name in FLAGS:
+        yield name, ["on", "off", "On", "OFF"]
+    for name, (least, greatest) in NUMBERS.items():
+        yield name, [str(least), str(least + 1), str(greatest),
+                     "0%d" % greatest]
+    yield "H2StreamTimeout", ["0", "1", "30", "30s", "500ms", "2min"]
+    yield "H2MaxWorkerIdleSeconds", ["1", "600", "1ms", "30s", "2min", "1h"]
+
+
+@pytest.fixture(scope="module")
+def configtest(httpd):
+    """Asks httpd -t about a configuration: (accepted, what was said)."""
+    server = httpd()
+
+    def ask(config):
+        server.write_config(config)
+        done = subprocess.run(
+            [httpd_binary(), "-d", server.dir, "-f", server.conf, "-t"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=server._environ())
+        return done.returncode == 0, done.stdout
+    yield ask
+    server.remove()
+
+
+STRICT = pytest.mark.h2x_only("takes values that it does not mean")
+
+
+@STRICT
+@pytest.mark.parametrize("name,value,allowed", bad_values())
+def test_bad_value(configtest, name, value, allowed):
+    """Refused by a line that names directive, value and what is allowed."""
+    accepted, said = configtest('%s "%s"' % (name, value))
+    assert not accepted
+    said = " ".join(said.split())
+    assert "%s '%s': must be" % (name, value) in said
+    assert allowed in said
+
+
+@STRICT
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("arguments", ["", '""', "on off", "1 2"])
+def test_number_of_arguments(configtest, name, arguments):
+    """The message goes on with what the directive is about."""
+    accepted, said = configtest("%s %s" % (name, arguments))
+    assert not accepted
+    assert "%s takes one argument" % name in said
+
+
+@STRICT
+@pytest.mark.parametrize("name,values", good_values())
+def test_good_values(configtest, name, values):
+    lines = "\n".join("%s %s" % (name, v) for v in values)
+    accepted, said = configtest(lines + "\n" + lines.lower())
+    assert accepted, said
+
+
+# --- where they may be ---
+
+IN_SECTIONS = ["H2CopyFiles", "H2StreamTimeout"]
+IN_HTACCESS = ["H2CopyFiles"]       # with AllowOverride FileInfo
+
+
+def any_value(name):
+    return "on" if name in FLAGS else "2000"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_in_virtual_host(configtest, name):
+    accepted, said = configtest(
+        "<VirtualHost 127.0.0.1:${PORT}>\nServerName one.test\n%s %s\n"
+        "</VirtualHost>" % (name, any_value(name)))
+    assert accepted, said
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("section", ["Directory ${HTDOCS}", "Location /",
+                                     "Files x"])
+def test_in_section(configtest, name, section):
+    accepted, said = configtest("<%s>\n%s %s\n</%s>" % (
+        section, name, any_value(name), section.split()[0]))
+    assert accepted == (name in IN_SECTIONS), said
+    if not accepted:
+        assert name in said and "not allowed" in said
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("override", ["None", "FileInfo", "Indexes"])
+def test_in_htaccess(htaccess_server, name, override):
+    server = htaccess_server
+    where = "%s/%s" % (override, name)
+    server.write(where + "/index.html", "hello\n")
+    server.write(where + "/.htaccess", "%s %s\n" % (name, any_value(name)))
+    mark = server.log_mark()
+    answer = server.http1(path="/%s/index.html" % where)
+    if override == "None" or (name in IN_HTACCESS
+                              and override == "FileInfo"):
+        assert answer.status == 200
+    else:
+        assert answer.status == 500
+        server.wait_log(r"\.htaccess: %s not allowed here" % name, mark)
+
+
+@pytest.fixture(scope="module")
+def htaccess_server(httpd):
+    config = "".join(
+        "<Directory ${HTDOCS}/%s>\nAllowOverride %s\n</Directory>\n" % (o, o)
+        for o in ("FileInfo", "Indexes"))
+    with httpd(config) as server:
+        server.expect_log(r"/\.htaccess: H2\w+ not allowed here")
+        yield server
