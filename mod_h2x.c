@@ -31,6 +31,7 @@
 #include <util_filter.h>
 
 #include "h2x.h"
+#include "h2x_child.h"
 #include "h2x_conf.h"
 #include "h2x_drive.h"
 #include "h2x_filter.h"
@@ -92,7 +93,7 @@ static void child_init(apr_pool_t *p, server_rec *s)
     apr_status_t rv = h2x_request_child_init(p);
 
     if (rv == APR_SUCCESS && is_threaded != AP_MPMQ_NOT_SUPPORTED) {
-        rv = h2x_drive_child_init(p, s);
+        rv = h2x_child_init(p, s);
     }
     if (rv != APR_SUCCESS) {
         is_threaded = AP_MPMQ_NOT_SUPPORTED;
@@ -104,7 +105,7 @@ static void child_init(apr_pool_t *p, server_rec *s)
 static void child_stopping(apr_pool_t *p, int graceful)
 {
     (void)p;
-    h2x_drive_child_stopping(graceful);
+    h2x_child_stopping(graceful);
 }
 
 /* ---- which connections speak HTTP/2 ---- */
@@ -418,7 +419,7 @@ static char *http2_var_lookup(apr_pool_t *p, server_rec *s, conn_rec *c,
 
 static void http2_get_num_workers(server_rec *s, int *min, int *max)
 {
-    h2x_drive_count_workers(s, min, max);
+    h2x_child_count_workers(s, min, max);
 }
 
 static void register_hooks(apr_pool_t *p)

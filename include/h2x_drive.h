@@ -10,15 +10,6 @@
 
 typedef struct h2x_drive h2x_drive;
 
-/** Sets up the engine of a child process; from the child_init hook. */
-apr_status_t h2x_drive_child_init(apr_pool_t *p, server_rec *s);
-
-/**
- * Asks all clients to go elsewhere or, when that is not graceful, ends their
- * connections; from the child_stopping hook.
- */
-void h2x_drive_child_stopping(int graceful);
-
 /**
  * Starts HTTP/2 on a connection whose client speaks it, and enters it.
  * The connection's thread.
@@ -52,8 +43,5 @@ void h2x_drive_close(h2x_drive *drive);
  * @param c2 the secondary connection of the request
  */
 void h2x_drive_hand_over(conn_rec *c2);
-
-/** The number of workers there may be, at least and at most. */
-void h2x_drive_count_workers(server_rec *s, int *min, int *max);
 
 #endif /* H2X_DRIVE_H */

@@ -1,0 +1,101 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <apr_atomic.h>
+
+#include <httpd.h>
+#include <ap_mpm.h>
+
+#include "h2x_child.h"
+#include "h2x_conf.h"
+
+/* Workers cost little, a page that waits much. */
+#define WORKERS_PER_THREAD 4
+
+h2x_child *h2x_child_self;
+
+void h2x_child_count_workers(server_rec *s, int *min, int *max)
+{
+    int threads = 1;
+
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
+    *min = (int)h2x_conf_get(s, H2X_MIN_WORKERS);
+    *max = (int)h2x_conf_get(s, H2X_MAX_WORKERS);
+    *min = *min > 0 ? *min : 0;
+    if (*max < 0) {
+        *max = WORKERS_PER_THREAD * threads;
+    }
+    if (*max < *min) {
+        *max = *min;
+    }
+}
+
+static void query_mpm(h2x_child *child)
+{
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &child->threads);
+    ap_mpm_query(AP_MPMQ_HARD_LIMIT_THREADS, &child->thread_limit);
+    if (ap_mpm_query(AP_MPMQ_IS_ASYNC, &child->keeps_idle) != APR_SUCCESS) {
+        child->keeps_idle = 0;
+    }
+#ifdef AP_MPMQ_CAN_WAITIO
+    if (!child->keeps_idle
+        || ap_mpm_query(AP_MPMQ_CAN_WAITIO, &child->waits_for_io)
+               != APR_SUCCESS) {
+        child->waits_for_io = 0;
+    }
+#endif
+}
+
+static apr_status_t forget_self(void *baton)
+{
+    (void)baton;
+    h2x_child_self = NULL;
+    return APR_SUCCESS;
+}
+
+apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
+{
+    h2x_child *child = apr_pcalloc(p, sizeof(*child));
+    int min, max, i;
+    apr_status_t rv = APR_SUCCESS;
+
+    query_mpm(child);
+    h2x_child_count_workers(s, &min, &max);
+    for (i = 0; i < H2X_CHILD_STORES && rv == APR_SUCCESS; ++i) {
+        rv = h2x_stream_store_create(&child->stores[i], p);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = h2x_workers_create(&child->workers, min, max,
+                                h2x_conf_get(s, H2X_MAX_WORKER_IDLE), p);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = h2x_watch_create(&child->watch,
+                              (apr_uint32_t)child->threads + 16, p);
+    }
+    if (rv == APR_SUCCESS) {
+        apr_pool_cleanup_register(p, child, forget_self,
+                                  apr_pool_cleanup_null);
+        h2x_child_self = child;
+    }
+    return rv;
+}
+
+void h2x_child_stopping(int graceful)
+{
+    if (h2x_child_self) {
+        apr_atomic_set32(&h2x_child_self->stopping,
+                         graceful ? H2X_STOP_GRACEFUL : H2X_STOP_NOW);
+        h2x_watch_poke(h2x_child_self->watch);
+    }
+}
+
+h2x_child_stop h2x_child_is_stopping(void)
+{
+    return apr_atomic_read32(&h2x_child_self->stopping);
+}
+
+int h2x_child_worker_slot(int number)
+{
+    int slot = h2x_child_self->threads + number;
+
+    return slot < h2x_child_self->thread_limit ? slot : -1;
+}

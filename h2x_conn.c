@@ -1,0 +1,211 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/* The half of the engine that is the connection thread: the loop that runs
+ * when the MPM has given us a connection. */
+
+#include <stdlib.h>
+
+#include <apr_atomic.h>
+
+#include <httpd.h>
+#include <http_log.h>
+#include <scoreboard.h>
+
+#include "h2x.h"
+#include "h2x_drive_impl.h"
+
+/* How long requests run, one after the other, before output is sent. */
+#define BATCH_MAX 1000
+
+static void set_busy(h2x_drive *drive, h2x_stream *stream, apr_time_t since)
+{
+    drive->inline_stream = stream;
+    drive->is_busy = (since != 0);
+    apr_atomic_set64(&drive->busy_since, (apr_uint64_t)since);
+}
+
+/* Runs or ends a request on the connection thread. */
+static void do_inline(h2x_drive *drive, h2x_stream *stream, apr_time_t now)
+{
+    h2x_runner runner = { drive->c1->current_thread, drive->c1->sbh };
+
+    set_busy(drive, stream, now);
+    if (stream->state == H2X_STREAM_RUNNING) {
+        h2x_drive_run_stream(drive, stream, &runner);
+    }
+    else {
+        h2x_drive_end_stream(drive, stream, &runner);
+    }
+    set_busy(drive, NULL, 0);
+    h2x_drive_take_back_locked(drive);
+}
+
+/* Runs what is ready, for a while. Returns how many requests ran. */
+static int run_batch(h2x_drive *drive)
+{
+    apr_time_t now = apr_time_now(), end = now + BATCH_MAX;
+    h2x_stream *stream;
+    int count = 0;
+
+    while (now < end && (stream = h2x_drive_pop_ready(drive))) {
+        do_inline(drive, stream, now);
+        now = apr_time_now();
+        ++count;
+    }
+    return count;
+}
+
+static int end_all(h2x_drive *drive)
+{
+    h2x_stream *stream;
+    int count = 0;
+
+    while ((stream = h2x_drive_pop_ended(drive))) {
+        do_inline(drive, stream, apr_time_now());
+        ++count;
+    }
+    return count;
+}
+
+/* Waits until there is something to do for the connection thread. */
+static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
+{
+    apr_status_t rv;
+
+    drive->driver = H2X_DRIVER_WATCH;
+    drive->is_waiting = 1;
+    h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
+    h2x_drive_arm(drive);
+    rv = h2x_lock_wait(&drive->lock, drive->work, timeout);
+    drive->is_waiting = 0;
+    h2x_drive_take_back_locked(drive);
+    return rv;
+}
+
+/* Is this what KeepAliveTimeout is for? */
+static int is_between_requests(const h2x_drive *drive)
+{
+    return !h2x_session_stream_count(drive->session)
+           && !h2x_session_is_fresh(drive->session);
+}
+
+/* How long to wait for the client where the MPM does not. */
+static apr_interval_time_t client_timeout(const h2x_drive *drive)
+{
+    server_rec *s = h2x_conn_get(drive->c1)->server;
+
+    return is_between_requests(drive) ? s->keep_alive_timeout : s->timeout;
+}
+
+/* Nothing runs, and there is nothing to run. Returns 1 to go on anyway. */
+static int rest_locked(h2x_drive *drive)
+{
+    if (h2x_child_self->waits_for_io
+        || (h2x_child_self->keeps_idle && is_between_requests(drive))) {
+        return 0;
+    }
+    if (h2x_child_is_stopping()
+        && !h2x_session_stream_count(drive->session)) {
+        h2x_session_goaway(drive->session);
+        h2x_drive_send_locked(drive);
+        return 0;
+    }
+    if (wait_locked(drive, client_timeout(drive)) != APR_SUCCESS) {
+        h2x_session_goaway(drive->session);
+        h2x_drive_send_locked(drive);
+        h2x_drive_lose(drive);
+    }
+    return 1;
+}
+
+/* Tells the MPM what to do with the connection. */
+static void leave_locked(h2x_drive *drive)
+{
+    conn_rec *c1 = drive->c1;
+    int is_over = drive->gone || c1->aborted
+        || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED;
+
+    drive->driver = H2X_DRIVER_MPM;
+    h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
+    free(drive->buffer.data);
+    drive->buffer.data = NULL;
+    c1->keepalive = is_over ? AP_CONN_CLOSE : AP_CONN_KEEPALIVE;
+    if (!c1->cs) {
+        return;
+    }
+    c1->cs->sense = CONN_SENSE_DEFAULT;
+    if (is_over) {
+        c1->cs->state = CONN_STATE_LINGER;
+    }
+    else if (is_between_requests(drive)) {
+        c1->cs->state = CONN_STATE_WRITE_COMPLETION;
+    }
+    else {
+        c1->cs->sense = c1->data_in_output_filters ? CONN_SENSE_WANT_WRITE
+                                                   : CONN_SENSE_WANT_READ;
+#ifdef AP_MPMQ_CAN_WAITIO
+        c1->cs->state = CONN_STATE_ASYNC_WAITIO;
+#endif
+    }
+}
+
+/* Is there nothing more that this thread could do now? */
+static int is_idle(const h2x_drive *drive)
+{
+    return !drive->ready_count && !drive->ended_count
+           && !drive->pending_input;
+}
+
+void h2x_drive_enter(h2x_drive *drive)
+{
+    h2x_lock_acquire(&drive->lock);
+    h2x_drive_take_back_locked(drive);
+    h2x_lock_release(&drive->lock);
+}
+
+/* Reads, runs, writes and ends what there is; returns whether that was any. */
+static int step_locked(h2x_drive *drive)
+{
+    int did_something;
+
+    h2x_drive_check_stopping(drive);
+    did_something = h2x_drive_receive_locked(drive) > 0;
+    did_something |= run_batch(drive) > 0;
+    h2x_drive_send_locked(drive);
+    if (h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
+        h2x_drive_lose(drive);
+    }
+    did_something |= end_all(drive) > 0;
+    return did_something;
+}
+
+void h2x_drive_run(h2x_drive *drive)
+{
+    conn_rec *c1 = drive->c1;
+    int idle_steps = 0;
+
+    ap_update_child_status_from_conn(c1->sbh, SERVER_BUSY_READ, c1);
+    h2x_lock_acquire(&drive->lock);
+    for (;;) {
+        idle_steps = step_locked(drive) ? 0 : idle_steps + 1;
+        if (drive->running && (is_idle(drive) || !h2x_drive_startable(drive))) {
+            wait_locked(drive, -1);
+            idle_steps = 0;
+        }
+        else if (is_idle(drive)) {
+            if (drive->gone || !rest_locked(drive)) {
+                break;
+            }
+            idle_steps = 0;
+        }
+        else if (idle_steps > 1) {
+            /* better to lose one connection than a processor */
+            ap_log_cerror(APLOG_MARK, APLOG_ERR, 0, c1,
+                          "h2x(%s): no progress, closing: please report",
+                          c1->log_id);
+            h2x_drive_lose(drive);
+        }
+    }
+    leave_locked(drive);
+    h2x_lock_release(&drive->lock);
+}

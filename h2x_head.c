@@ -1,0 +1,103 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <string.h>
+
+#include <apr_strings.h>
+
+#include <httpd.h>
+
+#include "h2x_field.h"
+#include "h2x_head.h"
+
+void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
+                         const char *name, const char *value,
+                         apr_size_t value_len)
+{
+    h2x_request_head *head = &stream->request;
+    apr_size_t max = (apr_size_t)s->limit_req_line;
+    /* a little more is enough to see that it is too long */
+    char *copy = apr_pstrmemdup(stream->pool, value,
+                                value_len > max ? max + 2 : value_len);
+
+    switch (name[1]) {
+    case 'm':
+        head->method = copy;
+        break;
+    case 's':
+        head->scheme = copy;
+        break;
+    case 'a':
+        head->authority = copy;
+        break;
+    case 'p':
+        head->path = copy;
+        break;
+    }
+}
+
+/* Counts a field. Returns the limit that it exceeds. */
+static const char *count_field(h2x_request_head *head, const server_rec *s,
+                               const char *name, apr_size_t name_len,
+                               apr_size_t value_len)
+{
+    apr_size_t max = (apr_size_t)s->limit_req_fieldsize;
+
+    if (name_len == 6 && !memcmp(name, "cookie", 6)) {
+        head->field_count += (head->cookie_len == 0);
+        head->cookie_len += value_len + 2;
+    }
+    else {
+        ++head->field_count;
+    }
+    if (s->limit_req_fields && head->field_count > s->limit_req_fields) {
+        return "LimitRequestFields";
+    }
+    if (name_len + value_len + 2 > max || head->cookie_len > max) {
+        return "LimitRequestFieldSize";
+    }
+    return NULL;
+}
+
+const char *h2x_head_add_field(h2x_stream *stream, const server_rec *s,
+                               const char *name, apr_size_t name_len,
+                               const char *value, apr_size_t value_len)
+{
+    h2x_request_head *head = &stream->request;
+    const char *limit = count_field(head, s, name, name_len, value_len);
+    int was_refused = head->status;
+
+    if (limit) {
+        head->status = HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return was_refused ? NULL : limit;
+    }
+    apr_table_addn(head->fields, h2x_field_name(stream->pool, name, name_len),
+                   apr_pstrmemdup(stream->pool, value, value_len));
+    return NULL;
+}
+
+apr_status_t h2x_head_add_trailer(h2x_stream *stream, const server_rec *s,
+                                  const char *name, apr_size_t name_len,
+                                  const char *value, apr_size_t value_len)
+{
+    apr_pool_t *p;
+    int count;
+
+    if (h2x_field_is_bad_trailer(name, name_len)) {
+        return APR_SUCCESS;
+    }
+    if (!stream->in_trailers) {
+        if (apr_pool_create_unmanaged_ex(&p, NULL, NULL) != APR_SUCCESS) {
+            return APR_ENOMEM;
+        }
+        stream->in_trailers = apr_table_make(p, 4);
+    }
+    count = apr_table_elts(stream->in_trailers)->nelts;
+    if ((s->limit_req_fields && count >= s->limit_req_fields)
+        || name_len + value_len + 2 > (apr_size_t)s->limit_req_fieldsize) {
+        return APR_SUCCESS;
+    }
+    p = apr_table_elts(stream->in_trailers)->pool;
+    apr_table_addn(stream->in_trailers, h2x_field_name(p, name, name_len),
+                   apr_pstrmemdup(p, value, value_len));
+    return APR_SUCCESS;
+}

@@ -1,0 +1,160 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <apr_buckets.h>
+
+#include <httpd.h>
+#include <http_connection.h>
+#include <util_filter.h>
+
+#include "h2x.h"
+#include "h2x_conf.h"
+#include "h2x_io.h"
+
+/* What is read in one go from the filters. */
+#define READ_SIZE (16 * 1024)
+
+/* The size of a TLS record that fits into one packet. */
+#define TLS_SMALL 1300
+
+/* A bucket without any meaning. What ends with it does not stay in mod_ssl's
+ * buffer, as it would without, and does not block, as with a FLUSH bucket. */
+static apr_status_t nudge_read(apr_bucket *b, const char **str,
+                               apr_size_t *len, apr_read_type_e block)
+{
+    (void)b;
+    (void)block;
+    *str = NULL;
+    *len = 0;
+    return APR_SUCCESS;
+}
+
+static const apr_bucket_type_t nudge_type = {
+    "H2X_NUDGE", 5, APR_BUCKET_METADATA, apr_bucket_destroy_noop, nudge_read,
+    apr_bucket_setaside_noop, apr_bucket_split_notimpl,
+    apr_bucket_simple_copy
+};
+
+static apr_bucket *nudge_create(apr_bucket_alloc_t *list)
+{
+    apr_bucket *b = apr_bucket_alloc(sizeof(*b), list);
+
+    APR_BUCKET_INIT(b);
+    b->free = apr_bucket_free;
+    b->list = list;
+    b->type = &nudge_type;
+    b->data = NULL;
+    b->length = 0;
+    b->start = 0;
+    return b;
+}
+
+void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s)
+{
+    io->c1 = c1;
+    io->in = apr_brigade_create(c1->pool, c1->bucket_alloc);
+    io->out = apr_brigade_create(c1->pool, c1->bucket_alloc);
+    if (h2x_conn_get(c1)->ssl) {
+        io->tls_warm_up = h2x_conf_get(s, H2X_TLS_WARM_UP_SIZE);
+        io->tls_cool_down
+            = apr_time_from_sec(h2x_conf_get(s, H2X_TLS_COOL_DOWN_SECS));
+    }
+}
+
+int h2x_io_is_writable(h2x_io *io)
+{
+    ap_filter_t *f = io->c1->output_filters;
+
+    if (io->c1->data_in_output_filters) {
+        while (f->next) {
+            f = f->next;
+        }
+        /* with NULL, the core's filter writes what it can and is back */
+        f->frec->filter_func.out_func(f, NULL);
+    }
+    return !io->c1->data_in_output_filters && !io->c1->aborted;
+}
+
+/* How many bytes the next TLS record may take. */
+static apr_size_t record_size(h2x_io *io)
+{
+    apr_time_t now;
+
+    if (!io->tls_warm_up) {
+        return H2X_IO_MAX;
+    }
+    now = apr_time_now();
+    if (io->tls_cool_down && now - io->tls_last > io->tls_cool_down) {
+        io->tls_sent = 0;
+    }
+    io->tls_last = now;
+    return (io->tls_sent < io->tls_warm_up) ? TLS_SMALL : H2X_IO_MAX;
+}
+
+/*
+ * This does not block: the core's filter does that only past a threshold
+ * (FlushMaxThreshold, 64 KB), and it holds nothing from before.
+ */
+void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
+{
+    apr_bucket_alloc_t *list = io->c1->bucket_alloc;
+    apr_size_t size = record_size(io);
+    apr_size_t n;
+
+    io->tls_sent += len;
+    for (; len; data += n, len -= n) {
+        n = (len < size) ? len : size;
+        APR_BRIGADE_INSERT_TAIL(io->out,
+                                apr_bucket_transient_create(data, n, list));
+        APR_BRIGADE_INSERT_TAIL(io->out, nudge_create(list));
+    }
+    ap_pass_brigade(io->c1->output_filters, io->out);
+    apr_brigade_cleanup(io->out);
+}
+
+static apr_status_t receive_bucket(apr_bucket *b,
+                                   apr_status_t (*receive)(void *,
+                                                           const char *,
+                                                           apr_size_t),
+                                   void *baton, apr_size_t *total)
+{
+    const char *data;
+    apr_size_t len;
+    apr_status_t rv;
+
+    if (APR_BUCKET_IS_EOS(b)) {
+        return APR_EOF;
+    }
+    if (APR_BUCKET_IS_METADATA(b)) {
+        return APR_SUCCESS;
+    }
+    rv = apr_bucket_read(b, &data, &len, APR_BLOCK_READ);
+    if (rv == APR_SUCCESS) {
+        *total += len;
+        rv = receive(baton, data, len);
+    }
+    return rv;
+}
+
+apr_status_t h2x_io_read(h2x_io *io,
+                         apr_status_t (*receive)(void *baton,
+                                                 const char *data,
+                                                 apr_size_t len),
+                         void *baton, apr_size_t *len)
+{
+    apr_status_t rv;
+
+    *len = 0;
+    rv = ap_get_brigade(io->c1->input_filters, io->in, AP_MODE_READBYTES,
+                        APR_NONBLOCK_READ, READ_SIZE);
+    if (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(io->in)) {
+        rv = APR_EAGAIN;
+    }
+    while (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(io->in)) {
+        apr_bucket *b = APR_BRIGADE_FIRST(io->in);
+
+        rv = receive_bucket(b, receive, baton, len);
+        apr_bucket_delete(b);
+    }
+    apr_brigade_cleanup(io->in);
+    return rv;
+}

@@ -1,0 +1,332 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/* The half of a session that sends. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "h2x_session_impl.h"
+
+/* A DATA frame is not made shorter than this to fill a buffer. */
+#define DATA_MIN 1024
+
+static apr_size_t room(const h2x_session *session)
+{
+    return session->buffer->size - session->buffer->len;
+}
+
+/*
+ * Says how many bytes of a body the next DATA frame takes. They stay where
+ * they are until write_data(), as the buffer may turn out to be full.
+ */
+static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
+                            size_t length, uint32_t *flags,
+                            nghttp2_data_source *source, void *baton)
+{
+    h2x_session *session = baton;
+    h2x_stream *stream = source->ptr;
+    apr_size_t free_len = room(session);
+    apr_off_t left = stream->out.bytes;
+
+    if (!left && !stream->out_ended) {
+        return NGHTTP2_ERR_DEFERRED;
+    }
+    if (!left && stream->out_failed) {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+    if (session->data_max && length > session->data_max) {
+        length = session->data_max;
+    }
+    if (free_len >= DATA_MIN + H2X_FRAME_HEAD_LEN
+        && length > free_len - H2X_FRAME_HEAD_LEN) {
+        length = free_len - H2X_FRAME_HEAD_LEN;
+    }
+    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    if (left > (apr_off_t)length) {
+        return (ssize_t)length;
+    }
+    if (stream->out_ended && !stream->out_failed) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        if (stream->out_trailers) {
+            *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+            stream->trailers_due = 1;
+            h2x_session_add_news(session, stream);
+        }
+    }
+    return (ssize_t)left;
+}
+
+/* Writes a DATA frame: the one place where a body's bytes are copied. */
+static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
+                      const uint8_t *head, size_t length,
+                      nghttp2_data_source *source, void *baton)
+{
+    h2x_session *session = baton;
+    h2x_stream *stream = source->ptr;
+    char *to = session->buffer->data + session->buffer->len;
+
+    if (room(session) < length + H2X_FRAME_HEAD_LEN) {
+        session->buffer_full = 1;
+        return NGHTTP2_ERR_WOULDBLOCK;
+    }
+    memcpy(to, head, H2X_FRAME_HEAD_LEN);
+    if (h2x_segments_read(&stream->out, to + H2X_FRAME_HEAD_LEN, length)
+        != APR_SUCCESS) {
+        LOG(session, APLOG_INFO, "h2x(%s-%d): cannot read a file as far as "
+            "its announced length", LOG_ID(session), stream->id);
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+    session->buffer->len += H2X_FRAME_HEAD_LEN + length;
+    stream->progress = apr_time_now();
+    if (stream->out.memory < stream->max_memory) {
+        h2x_stream_wake_locked(stream);
+    }
+    return 0;
+}
+
+static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
+                         void *baton)
+{
+    h2x_session *session = baton;
+    h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
+
+    if (frame->hd.type == NGHTTP2_GOAWAY
+        && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
+        LOG(session, APLOG_INFO, "h2x(%s): closing the connection with %s%s"
+            "%.*s", LOG_ID(session),
+            nghttp2_http2_strerror(frame->goaway.error_code),
+            frame->goaway.opaque_data_len ? ": " : "",
+            (int)frame->goaway.opaque_data_len, frame->goaway.opaque_data);
+    }
+    if (stream) {
+        stream->bytes_out += H2X_FRAME_HEAD_LEN + frame->hd.length;
+        if ((frame->hd.type == NGHTTP2_HEADERS
+             || frame->hd.type == NGHTTP2_DATA)
+            && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
+            stream->end_sent = 1;
+            h2x_session_add_news(session, stream);
+        }
+    }
+    return 0;
+}
+
+/* A head that nghttp2 does not send would leave the client waiting. */
+static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
+                             int error, void *baton)
+{
+    h2x_session *session = baton;
+    h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
+
+    if (stream && frame->hd.type == NGHTTP2_HEADERS) {
+        LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: %s",
+            LOG_ID(session), stream->id, nghttp2_strerror(error));
+        stream->responded = 0;
+        stream->out_failed = 1;
+        stream->out_ended = 1;
+        h2x_session_add_news(session, stream);
+    }
+    return 0;
+}
+
+static void set_nv(nghttp2_nv *nv, const char *name, apr_size_t name_len,
+                   const char *value, apr_size_t value_len, uint8_t flags)
+{
+    nv->name = (uint8_t *)name;
+    nv->namelen = name_len;
+    nv->value = (uint8_t *)value;
+    nv->valuelen = value_len;
+    nv->flags = flags;
+}
+
+/*
+ * Turns a head into what nghttp2 wants. Names and values stay where they
+ * are, in the stream's pool, which outlives the frame.
+ * @return how many, or -1 when there is no memory
+ */
+static int make_nva(h2x_session *session, const h2x_head *head,
+                    const char *status)
+{
+    int i, n = 0;
+
+    if (session->nva_size < head->count + 1) {
+        nghttp2_nv *nva = realloc(session->nva,
+                                  (head->count + 1) * sizeof(*nva));
+
+        if (!nva) {
+            return -1;
+        }
+        session->nva = nva;
+        session->nva_size = head->count + 1;
+    }
+    if (head->status) {
+        set_nv(&session->nva[n++], ":status", 7, status, 3,
+               NGHTTP2_NV_FLAG_NONE);
+    }
+    for (i = 0; i < head->count; ++i) {
+        const h2x_field *field = &head->fields[i];
+
+        set_nv(&session->nva[n++], field->name, field->name_len, field->value,
+               field->value_len, NGHTTP2_NV_FLAG_NO_COPY_NAME
+               | NGHTTP2_NV_FLAG_NO_COPY_VALUE);
+    }
+    return n;
+}
+
+static int submit_head(h2x_session *session, h2x_stream *stream,
+                       const h2x_head *head)
+{
+    nghttp2_data_provider provider;
+    char status[4];
+    int n;
+
+    status[0] = (char)('0' + head->status / 100);
+    status[1] = (char)('0' + head->status / 10 % 10);
+    status[2] = (char)('0' + head->status % 10);
+    status[3] = '\0';
+    n = make_nva(session, head, status);
+    if (n < 0) {
+        return NGHTTP2_ERR_NOMEM;
+    }
+    if (head->status < 200) {
+        return nghttp2_submit_headers(session->ng, NGHTTP2_FLAG_NONE,
+                                      stream->id, NULL, session->nva, n, NULL);
+    }
+    stream->responded = 1;
+    provider.source.ptr = stream;
+    provider.read_callback = measure_data;
+    return nghttp2_submit_response(session->ng, stream->id, session->nva, n,
+        (stream->out_ended && !stream->out_failed && !stream->out.bytes
+         && !stream->out_trailers) ? NULL : &provider);
+}
+
+static int reset(h2x_session *session, h2x_stream *stream, uint32_t code)
+{
+    return nghttp2_submit_rst_stream(session->ng, NGHTTP2_FLAG_NONE,
+                                     stream->id, code);
+}
+
+static int submit_trailers(h2x_session *session, h2x_stream *stream)
+{
+    int n = make_nva(session, stream->out_trailers, NULL);
+
+    stream->trailers_due = 0;
+    return (n < 0) ? NGHTTP2_ERR_NOMEM
+                   : nghttp2_submit_trailer(session->ng, stream->id,
+                                            session->nva, n);
+}
+
+/* Tells nghttp2 what is new with a stream. */
+static int submit(h2x_session *session, h2x_stream *stream)
+{
+    int rv = 0;
+
+    if (stream->needs_http11) {
+        return reset(session, stream, NGHTTP2_HTTP_1_1_REQUIRED);
+    }
+    while (stream->heads && rv == 0) {
+        rv = submit_head(session, stream, stream->heads->head);
+        stream->heads = stream->heads->next;
+    }
+    if (rv == 0 && stream->out_failed && !stream->responded) {
+        return reset(session, stream, NGHTTP2_INTERNAL_ERROR);
+    }
+    if (rv == 0 && stream->trailers_due) {
+        return submit_trailers(session, stream);
+    }
+    if (rv == 0 && stream->end_sent) {
+        /* nobody will read the rest of the body (RFC 9113, section 8.1) */
+        if (!stream->in_ended && stream->state >= H2X_STREAM_DRAINING) {
+            return reset(session, stream, NGHTTP2_NO_ERROR);
+        }
+        return 0;
+    }
+    if (rv == 0 && stream->responded) {
+        /* it says so when there is nothing to resume */
+        nghttp2_session_resume_data(session->ng, stream->id);
+    }
+    return rv;
+}
+
+static int submit_news(h2x_session *session)
+{
+    while (!APR_RING_EMPTY(&session->news, h2x_stream, news)) {
+        h2x_stream *stream = APR_RING_FIRST(&session->news);
+        int rv;
+
+        h2x_session_remove_news(stream);
+        rv = submit(session, stream);
+        if (nghttp2_is_fatal(rv)) {
+            return rv;
+        }
+    }
+    return 0;
+}
+
+/* Copies a frame into the buffer, or keeps it until there is room. */
+static int write_frame(h2x_session *session, const uint8_t *data, size_t len)
+{
+    if (room(session) < len) {
+        session->left = data;
+        session->left_len = len;
+        session->buffer_full = 1;
+        return 0;
+    }
+    memcpy(session->buffer->data + session->buffer->len, data, len);
+    session->buffer->len += len;
+    session->left = NULL;
+    return 1;
+}
+
+apr_status_t h2x_session_send(h2x_session *session, h2x_buffer *buffer)
+{
+    const uint8_t *data;
+    ssize_t n;
+
+    h2x_lock_check(session->params.lock);
+    if (session->state == H2X_SESSION_CLOSED) {
+        return APR_SUCCESS;
+    }
+    session->buffer = buffer;
+    session->buffer_full = 0;
+    if (session->left
+        && !write_frame(session, session->left, session->left_len)) {
+        return APR_SUCCESS;
+    }
+    do {
+        n = submit_news(session);
+        while (n == 0
+               && (n = nghttp2_session_mem_send(session->ng, &data)) > 0) {
+            n = write_frame(session, data, (size_t)n) - 1;
+        }
+        if (n < 0 && !session->buffer_full) {
+            return h2x_session_give_up(session, n);
+        }
+    } while (!session->buffer_full
+             && !APR_RING_EMPTY(&session->news, h2x_stream, news));
+    h2x_session_settle(session);
+    return APR_SUCCESS;
+}
+
+void h2x_session_output(h2x_session *session, h2x_stream *stream)
+{
+    h2x_lock_check(session->params.lock);
+    if (!stream->is_closed) {
+        h2x_session_add_news(session, stream);
+    }
+}
+
+void h2x_session_cancel(h2x_session *session, h2x_stream *stream)
+{
+    if (!stream->is_closed) {
+        reset(session, stream, NGHTTP2_CANCEL);
+    }
+}
+
+void h2x_session_out_init(nghttp2_session_callbacks *callbacks)
+{
+    nghttp2_session_callbacks_set_send_data_callback(callbacks, write_data);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks,
+                                                         on_frame_send);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(
+        callbacks, on_frame_not_send);
+}

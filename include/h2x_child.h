@@ -1,0 +1,62 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * What the connections of a child process share, and what it knows of its
+ * MPM.
+ */
+#ifndef H2X_CHILD_H
+#define H2X_CHILD_H
+
+#include <httpd.h>
+
+#include "h2x_stream.h"
+#include "h2x_watch.h"
+#include "h2x_worker.h"
+
+/** Connections use different stores, so as not to wait for each other. */
+#define H2X_CHILD_STORES 8
+
+/** How the child is stopping, if it is. */
+typedef enum {
+    H2X_STOP_NOT,
+    H2X_STOP_GRACEFUL,
+    H2X_STOP_NOW
+} h2x_child_stop;
+
+typedef struct h2x_child {
+    h2x_watch *watch;
+    h2x_workers *workers;
+    h2x_stream_store *stores[H2X_CHILD_STORES];
+    int keeps_idle;     /* the MPM keeps idle connections without a thread, */
+    int waits_for_io;   /* and others too */
+    int threads;        /* ThreadsPerChild */
+    int thread_limit;   /* slots of a child in the scoreboard */
+    apr_uint32_t stopping; /* an h2x_child_stop; atomic */
+} h2x_child;
+
+/**
+ * The child that this is. NULL before h2x_child_init() has succeeded, and
+ * after the child's pool is gone. Any thread.
+ */
+extern h2x_child *h2x_child_self;
+
+/** Sets up the child; from the child_init hook. */
+apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s);
+
+/** Notes that the child stops, and tells the watch; child_stopping hook. */
+void h2x_child_stopping(int graceful);
+
+/** Tells whether and how the child stops. Any thread. */
+h2x_child_stop h2x_child_is_stopping(void);
+
+/**
+ * The place of a worker in the scoreboard. A child has ThreadLimit slots, of
+ * which the MPM uses ThreadsPerChild; workers show in the others.
+ * @return -1 when those are all taken
+ */
+int h2x_child_worker_slot(int number);
+
+/** The number of workers that there may be, at least and at most. */
+void h2x_child_count_workers(server_rec *s, int *min, int *max);
+
+#endif /* H2X_CHILD_H */

@@ -1,0 +1,100 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * What the two halves of the engine share: h2x_drive.c, which drives from any
+ * thread, and h2x_conn.c, which is the connection thread. For these two only.
+ * All functions want the lock held.
+ */
+#ifndef H2X_DRIVE_IMPL_H
+#define H2X_DRIVE_IMPL_H
+
+#include <apr_ring.h>
+
+#include <httpd.h>
+
+#include "h2x_child.h"
+#include "h2x_drive.h"
+#include "h2x_io.h"
+#include "h2x_request.h"
+#include "h2x_session.h"
+
+APR_RING_HEAD(h2x_drive_ring, h2x_stream);
+
+/** Who reads and writes the frames of a connection. */
+typedef enum {
+    H2X_DRIVER_MPM,   /* nobody: the MPM has the connection */
+    H2X_DRIVER_CONN,  /* the connection thread */
+    H2X_DRIVER_WATCH  /* the watch; and, for what it writes, any thread */
+} h2x_driver;
+
+struct h2x_drive {
+    conn_rec *c1;
+    h2x_lock lock;
+    h2x_session *session;
+    h2x_driver driver;
+    struct h2x_drive_ring ready; /* QUEUED */
+    struct h2x_drive_ring ended; /* CLOSED, to be ended and released */
+    int ready_count;
+    int ended_count;
+    int running;       /* requests that run or end, on any thread */
+    int running_max;
+    int has_deadline;  /* for streams that make no progress */
+    int offered;       /* pieces of work offered and not begun */
+    apr_uint32_t unsent; /* a request wrote a little, to be sent soon; atomic */
+    int gone;          /* the client is; nothing is read or written */
+    int pending_input; /* reading stopped before all was read */
+
+    /* the connection thread */
+    apr_thread_cond_t *work; /* there is something to do for it */
+    int is_waiting;    /* it waits for that */
+    h2x_stream *inline_stream; /* the request it runs */
+    int is_busy;       /* it runs or ends a request */
+    apr_uint64_t busy_since; /* a time; 0: it is not. Read without the lock */
+
+    h2x_watch_entry watch;
+    h2x_worker_source source;
+
+    h2x_io io;
+    h2x_buffer buffer;
+};
+
+/** The client is gone: closes all of its streams. */
+void h2x_drive_lose(h2x_drive *drive);
+
+/** Asks the watch for what the session waits for, if the watch drives. */
+void h2x_drive_arm(h2x_drive *drive);
+
+/** Sends frames, as far as the socket takes them. Any thread. */
+void h2x_drive_send_locked(h2x_drive *drive);
+
+/**
+ * Reads what has come, but no more than is good for the other requests.
+ * The driver.
+ * @return how many bytes
+ */
+apr_size_t h2x_drive_receive_locked(h2x_drive *drive);
+
+/** How many of the requests that are ready may start. */
+int h2x_drive_startable(const h2x_drive *drive);
+
+/** Takes a request to run it, or NULL. */
+h2x_stream *h2x_drive_pop_ready(h2x_drive *drive);
+
+/** Takes a stream that is over to end it, or NULL. */
+h2x_stream *h2x_drive_pop_ended(h2x_drive *drive);
+
+/** Runs a request that was taken. The lock is free meanwhile. */
+void h2x_drive_run_stream(h2x_drive *drive, h2x_stream *stream,
+                          const h2x_runner *runner);
+
+/** Logs a request that was taken and frees all that was its. Likewise. */
+void h2x_drive_end_stream(h2x_drive *drive, h2x_stream *stream,
+                          const h2x_runner *runner);
+
+/** Takes the connection (back). Its own thread. */
+void h2x_drive_take_back_locked(h2x_drive *drive);
+
+/** Does what a stopping child should. The driver. */
+void h2x_drive_check_stopping(h2x_drive *drive);
+
+#endif /* H2X_DRIVE_IMPL_H */

@@ -1,0 +1,39 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * The head of a request, and its trailers, as they come field by field: kept
+ * within the limits that httpd has for HTTP/1.1. The driver, lock held.
+ */
+#ifndef H2X_HEAD_H
+#define H2X_HEAD_H
+
+#include <httpd.h>
+
+#include "h2x_stream.h"
+
+/** Keeps a pseudo-header field of a request (RFC 9113, section 8.3.1). */
+void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
+                         const char *name, const char *value,
+                         apr_size_t value_len);
+
+/**
+ * Keeps a field of a request. Past LimitRequestFields (the crumbs of Cookie
+ * are one) or LimitRequestFieldSize, nothing more is kept, and the request
+ * will be refused with 431.
+ * @return NULL, or the name of the directive when a limit was met first
+ */
+const char *h2x_head_add_field(h2x_stream *stream, const server_rec *s,
+                               const char *name, apr_size_t name_len,
+                               const char *value, apr_size_t value_len);
+
+/**
+ * Keeps a trailer, in a pool of its own as the runner may use the stream's.
+ * What may not come as a trailer is dropped, and so is what exceeds the
+ * limits above.
+ * @return APR_SUCCESS or APR_ENOMEM
+ */
+apr_status_t h2x_head_add_trailer(h2x_stream *stream, const server_rec *s,
+                                  const char *name, apr_size_t name_len,
+                                  const char *value, apr_size_t value_len);
+
+#endif /* H2X_HEAD_H */

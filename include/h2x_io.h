@@ -1,0 +1,58 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * Reading from and writing to the filters of a client's connection (c1),
+ * without ever blocking. All functions want the session's lock held, as c1's
+ * filters, pool and bucket allocator are nobody's in particular.
+ */
+#ifndef H2X_IO_H
+#define H2X_IO_H
+
+#include <apr_buckets.h>
+#include <httpd.h>
+
+/** To be zeroed, then used by h2x_io.c only. */
+typedef struct h2x_io {
+    conn_rec *c1;
+    apr_bucket_brigade *in;
+    apr_bucket_brigade *out;
+    apr_off_t tls_warm_up;  /* bytes that go out in small records */
+    apr_interval_time_t tls_cool_down;
+    apr_off_t tls_sent;     /* since the connection was cold */
+    apr_time_t tls_last;
+} h2x_io;
+
+/** What is written at once may be this much, and not more. */
+#define H2X_IO_MAX (32 * 1024)
+
+/** Prepares I/O on a connection, which stays the caller's. */
+void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s);
+
+/**
+ * Offers the socket again what the filters hold.
+ * @return whether they hold nothing (any more), so that more can be written
+ */
+int h2x_io_is_writable(h2x_io *io);
+
+/**
+ * Writes bytes, as far as the socket takes them; the filters hold the rest.
+ * Only when h2x_io_is_writable(). The bytes are not used after this returns.
+ * @param len at most H2X_IO_MAX
+ */
+void h2x_io_write(h2x_io *io, const char *data, apr_size_t len);
+
+/**
+ * Reads what is there, some of it at a time.
+ * @param receive takes the bytes; what it returns other than APR_SUCCESS
+ *        ends the reading and is returned
+ * @param len     is set to how many bytes were read
+ * @return APR_SUCCESS, APR_EAGAIN when nothing is there, or an error, which
+ *         is APR_EOF at the end
+ */
+apr_status_t h2x_io_read(h2x_io *io,
+                         apr_status_t (*receive)(void *baton,
+                                                 const char *data,
+                                                 apr_size_t len),
+                         void *baton, apr_size_t *len);
+
+#endif /* H2X_IO_H */

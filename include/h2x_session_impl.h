@@ -1,0 +1,86 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * What the two halves of a session share: h2x_session.c, which receives, and
+ * h2x_session_out.c, which sends. For these two only.
+ */
+#ifndef H2X_SESSION_IMPL_H
+#define H2X_SESSION_IMPL_H
+
+#include <apr_ring.h>
+
+#include <nghttp2/nghttp2.h>
+
+#include <httpd.h>
+#include <http_log.h>
+
+#include "h2x.h"
+#include "h2x_session.h"
+
+#define H2X_FRAME_HEAD_LEN 9
+
+APR_RING_HEAD(h2x_stream_ring, h2x_stream);
+
+struct h2x_session {
+    h2x_session_params params;
+    nghttp2_session *ng;
+    h2x_session_state state;
+    struct h2x_stream_ring all;  /* streams that were not released */
+    struct h2x_stream_ring news; /* those with new output */
+    int stream_count;
+    int is_fresh;
+    int drained;            /* the client has answered the PING */
+    int goaway_said;
+    size_t received;        /* bytes of bodies, to be credited */
+    apr_size_t data_max;    /* H2MaxDataFrameLen */
+    h2x_buffer *buffer;     /* that is being written */
+    int buffer_full;
+    const uint8_t *left;    /* of a frame that found no room */
+    size_t left_len;
+    nghttp2_nv *nva;        /* scratch */
+    int nva_size;
+};
+
+/* The parameters of callbacks are nghttp2's choice; few need all of them. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+#define LOG(session, level, ...) \
+    ap_log_cerror(APLOG_MARK, level, 0, (session)->params.c1, __VA_ARGS__)
+#define LOG_ID(session) (session)->params.c1->log_id
+
+/** Finds a stream, or NULL when it is none of ours any more. */
+static APR_INLINE h2x_stream *h2x_session_stream(h2x_session *session,
+                                                 int32_t id)
+{
+    return id ? nghttp2_session_get_stream_user_data(session->ng, id) : NULL;
+}
+
+/** Notes that a stream has something to be sent. */
+static APR_INLINE void h2x_session_add_news(h2x_session *session,
+                                            h2x_stream *stream)
+{
+    if (!stream->has_news) {
+        APR_RING_INSERT_TAIL(&session->news, stream, h2x_stream, news);
+        stream->has_news = 1;
+    }
+}
+
+/** Takes that back. */
+static APR_INLINE void h2x_session_remove_news(h2x_stream *stream)
+{
+    if (stream->has_news) {
+        APR_RING_REMOVE(stream, news);
+        stream->has_news = 0;
+    }
+}
+
+/** Registers the callbacks for sending. */
+void h2x_session_out_init(nghttp2_session_callbacks *callbacks);
+
+/** Does what callbacks asked for, and sees whether the session is over. */
+void h2x_session_settle(h2x_session *session);
+
+/** Closes a session that cannot go on: no memory, or a flood. */
+apr_status_t h2x_session_give_up(h2x_session *session, ssize_t error);
+
+#endif /* H2X_SESSION_IMPL_H */
