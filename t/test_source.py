@@ -16,15 +16,18 @@ LEVELS = {
     "h2x_field": 1, "h2x_conf": 1, "h2x_guard": 1, "h2x_push": 1,
     "h2x_watch": 1, "h2x_worker": 1,
     "h2x_stream": 2,
-    "h2x_filter": 3, "h2x_head": 3,
+    "h2x_filter": 3, "h2x_head": 3, "h2x_child": 3,
     "h2x_request": 4, "h2x_session": 4,
     "h2x_io": 5,
     "h2x_drive": 6,
     "mod_h2x": 7,
 }
 
-#: Sources of a large room begin with its name, and share an _impl.h.
-PARTS = ["h2x_session", "h2x_drive"]
+#: Large rooms have several sources, which share an _impl.h.
+PARTS = {
+    "h2x_session_out": "h2x_session", "h2x_session_impl": "h2x_session",
+    "h2x_conn": "h2x_drive", "h2x_drive_impl": "h2x_drive",
+}
 
 #: mod_h2x.c may use of nghttp2 what is of no session.
 NGHTTP2_OF_MODULE = {"nghttp2_version", "NGHTTP2_CLIENT_MAGIC"}
@@ -53,10 +56,7 @@ def read(path):
 def room(path):
     """The room that a file, or the name of a header, belongs to."""
     name = os.path.splitext(os.path.basename(path))[0]
-    for large in PARTS:
-        if name.startswith(large + "_"):
-            return large
-    return name
+    return PARTS.get(name, name)
 
 
 def blank(match):

@@ -144,6 +144,34 @@ TEST(clears)
     check_empty();
 }
 
+/* Borrowed memory is not copied, and is given back in order. */
+TEST(borrows_memory)
+{
+    static char lent[] = "abcdef", last[] = "xyz";
+    h2x_segments other = { 0 };
+
+    add("one ");
+    assert_int_equal(h2x_segments_borrow(&row, lent, 6), APR_SUCCESS);
+    add(" two ");
+    assert_int_equal(h2x_segments_borrow(&row, last, 3), APR_SUCCESS);
+    check_size(18, 18);
+    lent[5] = 'F';
+    check_read("one abc");
+    assert_int_equal(row.returned, 0);
+    h2x_segments_move(&other, &row);
+    check_empty();
+    h2x_segments_move(&row, &other);
+    check_read("deF");
+    assert_int_equal(row.returned, 1);
+    check_read(" two xy");
+    assert_int_equal(row.returned, 1);
+    check_size(1, 1);
+    h2x_segments_clear(&row);
+    assert_int_equal(row.returned, 2);
+    check_empty();
+    row.returned = 0;
+}
+
 /* A file with 0123456789 again and again. */
 static int make_file(int size)
 {
@@ -557,6 +585,7 @@ int main(void)
         STREAM_TEST(many_pieces_of_all_sizes),
         STREAM_TEST(moves_rows),
         STREAM_TEST(clears),
+        STREAM_TEST(borrows_memory),
         STREAM_TEST(parts_of_files),
         STREAM_TEST(files_that_are_read_at_once),
         STREAM_TEST(file_is_too_short_when_added),
