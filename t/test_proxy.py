@@ -145,6 +145,7 @@ def fcgi_handle(q, pieces):
     path = q.env["REQUEST_URI"].split("?")[0]
     q.out("Content-Type: text/plain\r\n\r\n")
     if path == "/fcgi/env":
+        list(pieces())      # closing with bytes unread would be a reset
         q.out("".join("%s=%s\n" % f for f in sorted(q.env.items())))
     elif path == "/fcgi/echo":
         for piece in pieces():
