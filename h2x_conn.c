@@ -8,6 +8,7 @@
 #include <apr_atomic.h>
 
 #include <httpd.h>
+#include <ap_mpm.h>
 #include <http_log.h>
 #include <scoreboard.h>
 
