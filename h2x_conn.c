@@ -150,11 +150,11 @@ static void leave_locked(h2x_drive *drive)
     }
 }
 
-/* Is there nothing more that this thread could do now? */
-static int is_idle(const h2x_drive *drive)
+/* Is there something that this thread could do now? */
+static int has_work(const h2x_drive *drive)
 {
-    return !drive->ready_count && !drive->ended_count
-           && !drive->pending_input;
+    return drive->pending_input || drive->ended_count
+           || h2x_drive_startable(drive);
 }
 
 void h2x_drive_enter(h2x_drive *drive)
@@ -189,23 +189,23 @@ void h2x_drive_run(h2x_drive *drive)
     h2x_lock_acquire(&drive->lock);
     for (;;) {
         idle_steps = step_locked(drive) ? 0 : idle_steps + 1;
-        if (drive->running && (is_idle(drive) || !h2x_drive_startable(drive))) {
-            wait_locked(drive, -1);
-            idle_steps = 0;
-        }
-        else if (is_idle(drive)) {
-            if (drive->gone || !rest_locked(drive)) {
-                break;
+        if (has_work(drive)) {
+            if (idle_steps > 1) {
+                /* better to lose one connection than a processor */
+                ap_log_cerror(APLOG_MARK, APLOG_ERR, 0, c1,
+                              "h2x(%s): no progress, closing: please report",
+                              c1->log_id);
+                h2x_drive_lose(drive);
             }
-            idle_steps = 0;
+            continue;
         }
-        else if (idle_steps > 1) {
-            /* better to lose one connection than a processor */
-            ap_log_cerror(APLOG_MARK, APLOG_ERR, 0, c1,
-                          "h2x(%s): no progress, closing: please report",
-                          c1->log_id);
-            h2x_drive_lose(drive);
+        if (drive->running) {
+            wait_locked(drive, -1);
         }
+        else if (drive->gone || !rest_locked(drive)) {
+            break;
+        }
+        idle_steps = 0;
     }
     leave_locked(drive);
     h2x_lock_release(&drive->lock);

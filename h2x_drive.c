@@ -79,8 +79,10 @@ void h2x_drive_arm(h2x_drive *drive)
 {
     if (drive->driver == H2X_DRIVER_WATCH && !drive->gone
         && h2x_session_get_state(drive->session) != H2X_SESSION_CLOSED) {
+        /* what was read and not taken yet, poll() does not know of; but that
+         * the socket is writable, it finds at once */
         h2x_watch_arm(h2x_child_self->watch, &drive->watch,
-                      drive->c1->data_in_output_filters
+                      drive->c1->data_in_output_filters || drive->pending_input
                       ? APR_POLLIN | APR_POLLOUT : APR_POLLIN);
     }
 }
