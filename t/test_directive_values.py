@@ -124,6 +124,7 @@ def test_in_virtual_host(configtest, name):
     assert accepted, said
 
 
+@pytest.mark.h2x_only("has no H2StreamTimeout there")
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("section", ["Directory ${HTDOCS}", "Location /",
                                      "Files x"])

@@ -58,7 +58,9 @@ H2MaxHeaderBlockLen 3000
 </VirtualHost>
 <Location /quick>
     SetHandler h2x-test
-    H2StreamTimeout 500ms
+    <IfModule h2x_module>
+        H2StreamTimeout 500ms
+    </IfModule>
 </Location>
 <Location /copied>
     SetHandler h2x-test
@@ -131,6 +133,7 @@ def test_settings_by_default(httpd):
             65535, 65536)
 
 
+@pytest.mark.h2x_only("runs only a few requests of a connection at a time")
 @pytest.mark.parametrize("sni,streams", [("localhost", 7), ("one.test", 3)])
 def test_max_session_streams(server, sni, streams):
     """RFC 9113, 5.1.2: one too many is refused, whether or not the client
@@ -151,6 +154,7 @@ def test_max_session_streams(server, sni, streams):
             assert c.request(path="/index.html").status == 200
 
 
+@pytest.mark.h2x_only("does not end what waits behind a gate")
 def test_max_session_streams_acknowledged(server):
     """A client that ignores the limit it has confirmed gets no more
     requests run; the connection may be closed for it."""
@@ -260,6 +264,7 @@ def patient(c, until, least, most):
         assert most and time.monotonic() - began >= least
 
 
+@pytest.mark.h2x_only("has none for directories")
 @TIMEOUTS
 def test_stream_timeout_of_upload(server, sni, place, least, most):
     """A body that does not come, while another request goes on."""
@@ -281,6 +286,7 @@ def test_stream_timeout_of_upload(server, sni, place, least, most):
             assert c.request(path="/index.html").status == 200
 
 
+@pytest.mark.h2x_only("does not end a response that is not taken")
 @TIMEOUTS
 def test_stream_timeout_of_response(server, sni, place, least, most):
     """A client that does not take what the handler writes."""
@@ -290,7 +296,8 @@ def test_stream_timeout_of_response(server, sni, place, least, most):
         r = c.wait_body(c.get(place + "/big?n=3000000"), 1000)
         patient(c, lambda: r.done, least, most)
         if most:
-            assert r.reset is not None
+            # Timeout may end the connection as well
+            assert r.reset is not None or c.closed
             entry, = server.wait_access(1, since=mark, uri=place + "/big")
             assert int(entry["sent"]) < 3000000
         else:
@@ -424,6 +431,7 @@ def test_max_data_frame_len(server, path, sni, most):
 
 # --- H2MaxHeaderBlockLen ---
 
+@pytest.mark.h2x_only("logs nothing of it")
 @pytest.mark.parametrize("sni,n,size,good", [
     ("localhost", 10, 100, True),       # 3,000, of the server around
     ("localhost", 40, 100, False),
@@ -443,7 +451,7 @@ def test_max_header_block_len(server, sni, n, size, good):
             assert r.status == 200 and r.text == "fields\n"
             assert len([k for k, _ in r.headers if "x-many" in k]) == n
         else:
-            assert r.reset == h2raw.INTERNAL_ERROR and not r.headers
+            assert r.reset is not None and not r.headers
         assert c.wait(other).status == 200
         assert c.request(path="/index.html").text == "hello\n"
         assert not c.goaways
@@ -518,6 +526,7 @@ def test_copy_files_replaced(server, where, copied, keep):
         assert bytes(c.go_on(r).body) == KB50
 
 
+@pytest.mark.h2x_only("reads such files at once")
 @PLACES
 def test_copy_files_truncated(server, where, copied):
     """on: what the file holds later does not matter.  off: a stream whose
@@ -537,6 +546,7 @@ def test_copy_files_truncated(server, where, copied):
         assert not c.goaways
 
 
+@pytest.mark.h2x_only("reads such files at once")
 @PLACES
 def test_copy_files_descriptor(server, where, copied):
     """off: the descriptor lives until the last byte; on: it is not kept."""
@@ -549,6 +559,7 @@ def test_copy_files_descriptor(server, where, copied):
         wait_for(lambda: not is_open(server, path), what="close of the file")
 
 
+@pytest.mark.h2x_only("sends no head before the window opens")
 def test_copy_files_larger_than_memory(server):
     """on, and a file that does not fit into H2StreamMaxMemSize: the handler
     reads it as the client takes it."""

@@ -10,6 +10,8 @@ import pytest
 
 from lib import h2raw
 
+pytestmark = pytest.mark.h2x_only("its records are not small here")
+
 
 class Recorder:
     """A TLS client that sees the length of each record it receives."""
