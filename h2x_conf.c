@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <apr_lib.h>
 #include <apr_strings.h>
@@ -141,6 +142,20 @@ static const char *refuse(cmd_parms *cmd, const rule *rule, const char *arg)
                         rule->name, arg, allowed);
 }
 
+/* Is this a time as httpd writes it? Its own parser takes any ending. */
+static int is_time(const char *arg)
+{
+    static const char *const units[] = { "", "ms", "s", "mi", "min", "h" };
+    apr_size_t i, digits = strspn(arg, "0123456789");
+
+    for (i = 0; digits && i < sizeof(units) / sizeof(units[0]); ++i) {
+        if (!ap_cstr_casecmp(arg + digits, units[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* Reads the argument of a directive by its rule. */
 static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
                          apr_int64_t *value)
@@ -164,7 +179,7 @@ static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
         }
         break;
     case KIND_SECONDS:
-        if (apr_isdigit(*arg)
+        if (is_time(arg)
             && ap_timeout_parameter_parse(arg, &t, "s") == APR_SUCCESS
             && t >= rule->min && t / APR_USEC_PER_SEC <= rule->max) {
             *value = t;
