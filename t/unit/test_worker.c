@@ -263,6 +263,7 @@ TEST(idle_threads_end)
     assert_int_equal(unit_threads(), before + 5);
     unit_raise(GATE);
     assert_true(unit_await_threads(before));
+    h2x_workers_forget(workers, &work->source); /* nobody looks at it */
     /* and start again */
     work->gate = 2;
     offer(work, 4);
