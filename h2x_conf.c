@@ -179,6 +179,7 @@ static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
         }
         break;
     case KIND_SECONDS:
+        errno = 0; /* it is looked at, but not set to begin with */
         if (is_time(arg)
             && ap_timeout_parameter_parse(arg, &t, "s") == APR_SUCCESS
             && t >= rule->min && t / APR_USEC_PER_SEC <= rule->max) {
