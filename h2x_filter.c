@@ -419,8 +419,8 @@ static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
     apr_status_t rv;
 
     if (!ctx->status || len < LEND_MIN
-        || !(APR_BUCKET_IS_HEAP(b) || APR_BUCKET_IS_MMAP(b)
-             || APR_BUCKET_IS_IMMORTAL(b))) {
+        || !(APR_BUCKET_IS_HEAP(b) || APR_BUCKET_IS_IMMORTAL(b)
+             || (APR_BUCKET_IS_MMAP(b) && !ctx->stream->copy_files))) {
         return APR_ENOTIMPL;
     }
     if (!count_body(ctx, len)) {

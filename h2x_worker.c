@@ -64,7 +64,8 @@ static int wait_locked(h2x_workers *workers)
     apr_status_t rv = APR_SUCCESS;
 
     ++workers->idle;
-    while (!workers->offers && !workers->stopping && rv == APR_SUCCESS) {
+    while (!workers->offers && !workers->stopping
+           && (rv == APR_SUCCESS || workers->started <= workers->min)) {
         if (workers->started > workers->min) {
             rv = apr_thread_cond_timedwait(workers->work, workers->lock,
                                            workers->idle_time);

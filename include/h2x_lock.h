@@ -20,6 +20,7 @@ typedef struct h2x_lock {
 #endif
 } h2x_lock;
 
+/** Takes the lock, waiting for it; it cannot be taken twice. */
 static APR_INLINE void h2x_lock_acquire(h2x_lock *lock)
 {
     apr_thread_mutex_lock(lock->mutex);
@@ -29,6 +30,7 @@ static APR_INLINE void h2x_lock_acquire(h2x_lock *lock)
 #endif
 }
 
+/** Frees the lock, by the thread that holds it. */
 static APR_INLINE void h2x_lock_release(h2x_lock *lock)
 {
 #ifdef H2X_DEBUG

@@ -35,7 +35,7 @@ typedef struct h2x_session_owner {
     void (*closed)(void *baton, h2x_stream *stream);
 } h2x_session_owner;
 
-/** Where a session writes its frames. */
+/** Where a session writes its frames: at least 32 KB, to hold any of them. */
 typedef struct h2x_buffer {
     char *data;
     apr_size_t len;
@@ -67,6 +67,7 @@ apr_status_t h2x_session_create(h2x_session **session,
 /** Frees a session. All of its streams must have been released. */
 void h2x_session_destroy(h2x_session *session);
 
+/** How far the session is. Lock held. */
 h2x_session_state h2x_session_get_state(const h2x_session *session);
 
 /** How many streams there are that were not released. */
