@@ -91,8 +91,8 @@ void h2x_drive_arm(h2x_drive *drive)
 static int has_buffer(h2x_drive *drive)
 {
     if (!drive->buffer.data) {
-        drive->buffer.data = malloc(H2X_IO_MAX);
-        drive->buffer.size = H2X_IO_MAX;
+        drive->buffer.data = malloc(drive->io.size);
+        drive->buffer.size = drive->io.size;
     }
     return drive->buffer.data != NULL;
 }
@@ -257,6 +257,7 @@ static void hand_over_locked(h2x_drive *drive)
     if (drive->driver == H2X_DRIVER_CONN && drive->is_busy) {
         drive->driver = H2X_DRIVER_WATCH;
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
+        h2x_drive_check_stopping(drive);
         h2x_drive_send_locked(drive);
         delegate_locked(drive);
     }
@@ -606,6 +607,7 @@ void h2x_drive_close(h2x_drive *drive)
         h2x_session_goaway(drive->session);
         h2x_drive_send_locked(drive);
     }
+    h2x_io_end(&drive->io);
     h2x_drive_lose(drive);
     while ((stream = h2x_drive_pop_ended(drive))) {
         h2x_drive_end_stream(drive, stream, &runner);

@@ -4,6 +4,7 @@
 
 #include <httpd.h>
 #include <http_connection.h>
+#include <http_core.h>
 #include <util_filter.h>
 
 #include "h2x.h"
@@ -13,8 +14,17 @@
 /* What is read in one go from the filters. */
 #define READ_SIZE (16 * 1024)
 
+/* What is written at once: two full TLS records; at least one frame. */
+#define SIZE_MAX_AT_ONCE (32 * 1024)
+#define SIZE_MIN_AT_ONCE (17 * 1024)
+
+/* What TLS may add to that. */
+#define TLS_OVERHEAD 1024
+
 /* The size of a TLS record that fits into one packet. */
 #define TLS_SMALL 1300
+
+static ap_filter_rec_t *unflush_filter;
 
 /* A bucket without any meaning. What ends with it does not stay in mod_ssl's
  * buffer, as it would without, and does not block, as with a FLUSH bucket. */
@@ -48,9 +58,55 @@ static apr_bucket *nudge_create(apr_bucket_alloc_t *list)
     return b;
 }
 
+/*
+ * Stands between mod_ssl and the core, and takes FLUSH buckets out, at which
+ * the core would block: OpenSSL flushes when it has something to say of its
+ * own, such as an alert, and any thread may be reading then. What it says
+ * goes out with what is written next, or when the socket is writable.
+ */
+static apr_status_t unflush(ap_filter_t *f, apr_bucket_brigade *bb)
+{
+    h2x_io *io = f->ctx;
+    apr_bucket *b, *next;
+
+    for (b = APR_BRIGADE_FIRST(bb);
+         !io->may_block && b != APR_BRIGADE_SENTINEL(bb); b = next) {
+        next = APR_BUCKET_NEXT(b);
+        if (APR_BUCKET_IS_FLUSH(b)) {
+            apr_bucket_delete(b);
+        }
+    }
+    return APR_BRIGADE_EMPTY(bb) ? APR_SUCCESS : ap_pass_brigade(f->next, bb);
+}
+
+void h2x_io_register(void)
+{
+    unflush_filter = ap_register_output_filter("H2X_UNFLUSH", unflush, NULL,
+                                               AP_FTYPE_NETWORK - 1);
+}
+
+void h2x_io_end(h2x_io *io)
+{
+    io->may_block = 1;
+}
+
+/* The core blocks when it holds more than FlushMaxThreshold (64 KB). */
+static apr_size_t size_at_once(const server_rec *s)
+{
+    const core_server_config *conf
+        = ap_get_core_module_config(s->module_config);
+    apr_size_t max = conf->flush_max_threshold;
+
+    max = (max > TLS_OVERHEAD) ? max - TLS_OVERHEAD : 0;
+    return (max > SIZE_MAX_AT_ONCE) ? SIZE_MAX_AT_ONCE
+         : (max < SIZE_MIN_AT_ONCE) ? SIZE_MIN_AT_ONCE : max;
+}
+
 void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s)
 {
     io->c1 = c1;
+    io->size = size_at_once(c1->base_server);
+    ap_add_output_filter_handle(unflush_filter, io, NULL, c1);
     io->in = apr_brigade_create(c1->pool, c1->bucket_alloc);
     io->out = apr_brigade_create(c1->pool, c1->bucket_alloc);
     if (h2x_conn_get(c1)->ssl) {
@@ -80,19 +136,19 @@ static apr_size_t record_size(h2x_io *io)
     apr_time_t now;
 
     if (!io->tls_warm_up) {
-        return H2X_IO_MAX;
+        return io->size;
     }
     now = apr_time_now();
     if (io->tls_cool_down && now - io->tls_last > io->tls_cool_down) {
         io->tls_sent = 0;
     }
     io->tls_last = now;
-    return (io->tls_sent < io->tls_warm_up) ? TLS_SMALL : H2X_IO_MAX;
+    return (io->tls_sent < io->tls_warm_up) ? TLS_SMALL : io->size;
 }
 
 /*
- * This does not block: the core's filter does that only past a threshold
- * (FlushMaxThreshold, 64 KB), and it holds nothing from before.
+ * This does not block: the core's filter does that only past a threshold, see
+ * size_at_once(), and it holds nothing from before.
  */
 void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
 {

@@ -282,7 +282,8 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     request_rec *r;
     int status;
 
-    h2x_filter_add(c2, stream);
+    h2x_filter_in_add(c2, stream);
+    h2x_filter_out_add(c2, stream);
     ap_run_pre_connection(c2, dummy_socket);
 
     r = ap_create_request(c2);

@@ -35,6 +35,7 @@
 #include "h2x_conf.h"
 #include "h2x_drive.h"
 #include "h2x_filter.h"
+#include "h2x_io.h"
 #include "h2x_request.h"
 #include "h2x_session.h"
 
@@ -431,7 +432,9 @@ static void register_hooks(apr_pool_t *p)
     };
 
     (void)p;
-    h2x_filter_register();
+    h2x_filter_in_register();
+    h2x_filter_out_register();
+    h2x_io_register();
     ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, mod_ssl, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);

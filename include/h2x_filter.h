@@ -15,11 +15,11 @@
 #include "h2x_stream.h"
 
 /** Registers the filters; at start-up. */
-void h2x_filter_register(void);
+void h2x_filter_in_register(void);
+void h2x_filter_out_register(void);
 
-/**
- * Puts the filters on the secondary connection of a stream; its runner.
- */
-void h2x_filter_add(conn_rec *c2, h2x_stream *stream);
+/** Puts the filters on the secondary connection of a stream; its runner. */
+void h2x_filter_in_add(conn_rec *c2, h2x_stream *stream);
+void h2x_filter_out_add(conn_rec *c2, h2x_stream *stream);
 
 #endif /* H2X_FILTER_H */

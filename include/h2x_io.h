@@ -14,6 +14,8 @@
 /** To be zeroed, then used by h2x_io.c only. */
 typedef struct h2x_io {
     conn_rec *c1;
+    int may_block;          /* the connection ends, and may be flushed */
+    apr_size_t size;        /* what may be written at once */
     apr_bucket_brigade *in;
     apr_bucket_brigade *out;
     apr_off_t tls_warm_up;  /* bytes that go out in small records */
@@ -22,11 +24,14 @@ typedef struct h2x_io {
     apr_time_t tls_last;
 } h2x_io;
 
-/** What is written at once may be this much, and not more. */
-#define H2X_IO_MAX (32 * 1024)
+/** Registers a filter; at start-up. */
+void h2x_io_register(void);
 
 /** Prepares I/O on a connection, which stays the caller's. */
 void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s);
+
+/** Lets others flush the connection, which may block, as it ends. */
+void h2x_io_end(h2x_io *io);
 
 /**
  * Offers the socket again what the filters hold.
@@ -37,7 +42,7 @@ int h2x_io_is_writable(h2x_io *io);
 /**
  * Writes bytes, as far as the socket takes them; the filters hold the rest.
  * Only when h2x_io_is_writable(). The bytes are not used after this returns.
- * @param len at most H2X_IO_MAX
+ * @param len at most io->size
  */
 void h2x_io_write(h2x_io *io, const char *data, apr_size_t len);
 

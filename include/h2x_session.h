@@ -35,7 +35,7 @@ typedef struct h2x_session_owner {
     void (*closed)(void *baton, h2x_stream *stream);
 } h2x_session_owner;
 
-/** Where a session writes its frames: at least 32 KB, to hold any of them. */
+/** Where a session writes its frames: at least 17 KB, to hold any of them. */
 typedef struct h2x_buffer {
     char *data;
     apr_size_t len;

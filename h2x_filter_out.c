@@ -1,6 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-#include <stdlib.h>
+/* Where the responses of a secondary connection go. */
+
 #include <string.h>
 
 #include <apr_strings.h>
@@ -31,197 +32,7 @@
 /* A response head that is longer than this is none. */
 #define HEAD_MAX (1024 * 1024)
 
-static ap_filter_rec_t *in_filter;
 static ap_filter_rec_t *out_filter;
-
-/* ---- input ---- */
-
-typedef struct {
-    h2x_stream *stream;
-    apr_bucket_brigade *body; /* taken from the stream, not yet asked for */
-    int framed;  /* the body comes in chunks, as its length is unknown */
-    int ended;   /* all of it is in the brigade */
-} in_ctx;
-
-/* Turns what was taken from the stream into buckets that own its memory. */
-static void add_chunks(in_ctx *ctx, h2x_chunk *chunk)
-{
-    apr_bucket_alloc_t *list = ctx->body->bucket_alloc;
-
-    while (chunk) {
-        h2x_chunk *next = chunk->next;
-
-        APR_BRIGADE_INSERT_TAIL(ctx->body,
-            apr_bucket_heap_create(chunk->data, chunk->len, free, list));
-        free(chunk);
-        chunk = next;
-    }
-}
-
-/*
- * Ends the body. HTTP_IN reads trailers behind the last chunk; behind a body
- * of known length it does not look for any, so they are handed to it.
- */
-static void end_body(in_ctx *ctx, const apr_table_t *trailers)
-{
-    h2x_stream *stream = ctx->stream;
-    const apr_array_header_t *all = trailers ? apr_table_elts(trailers) : NULL;
-    const apr_table_entry_t *entry = all ? (void *)all->elts : NULL;
-    int i;
-
-    if (ctx->framed) {
-        apr_brigade_puts(ctx->body, NULL, NULL, "0\r\n");
-    }
-    for (i = 0; all && i < all->nelts; ++i) {
-        if (ctx->framed) {
-            apr_brigade_putstrs(ctx->body, NULL, NULL, entry[i].key, ": ",
-                                entry[i].val, "\r\n", NULL);
-        }
-        else if (stream->r) {
-            apr_table_add(stream->r->trailers_in, entry[i].key, entry[i].val);
-        }
-    }
-    if (ctx->framed) {
-        apr_brigade_puts(ctx->body, NULL, NULL, "\r\n");
-    }
-    ctx->ended = 1;
-}
-
-/* Waits until the stream has input, or its end, or is gone. */
-static apr_status_t await_input_locked(h2x_stream *stream,
-                                       apr_read_type_e block)
-{
-    apr_time_t deadline = 0;
-
-    while (!stream->in_first && !stream->in_ended) {
-        if (stream->is_closed) {
-            return APR_ECONNABORTED;
-        }
-        if (block == APR_NONBLOCK_READ) {
-            return APR_EAGAIN;
-        }
-        if (!deadline) {
-            deadline = apr_time_now() + stream->timeout;
-            stream->owner->may_wait_locked(stream->owner_baton);
-        }
-        else if (h2x_stream_wait_locked(stream, deadline) != APR_SUCCESS) {
-            return APR_TIMEUP;
-        }
-    }
-    return APR_SUCCESS;
-}
-
-/* Moves what the stream has into the brigade. */
-static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
-{
-    h2x_stream *stream = ctx->stream;
-    h2x_chunk *chunks = NULL;
-    apr_size_t len = 0;
-    int ended = 0;
-    apr_status_t rv;
-
-    if (ctx->ended) {
-        return APR_EOF;
-    }
-    h2x_lock_acquire(stream->lock);
-    rv = await_input_locked(stream, block);
-    if (rv == APR_SUCCESS) {
-        len = h2x_stream_take_locked(stream, &chunks);
-        ended = stream->in_ended;
-        stream->owner->consumed_locked(stream->owner_baton, stream, len);
-    }
-    h2x_lock_release(stream->lock);
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    if (len && ctx->framed) {
-        apr_brigade_printf(ctx->body, NULL, NULL, "%" APR_UINT64_T_HEX_FMT
-                           "\r\n", (apr_uint64_t)len);
-    }
-    add_chunks(ctx, chunks);
-    if (len && ctx->framed) {
-        apr_brigade_puts(ctx->body, NULL, NULL, "\r\n");
-    }
-    if (ended) {
-        end_body(ctx, stream->in_trailers);
-    }
-    return APR_SUCCESS;
-}
-
-/* Moves the first bytes of one brigade to the end of another. */
-static apr_status_t move_bytes(apr_bucket_brigade *to,
-                               apr_bucket_brigade *from, apr_off_t len,
-                               int copy)
-{
-    apr_bucket *stop, *e, *twin;
-    apr_status_t rv = apr_brigade_partition(from, len, &stop);
-
-    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
-        return rv;
-    }
-    for (e = APR_BRIGADE_FIRST(from); e != stop; e = APR_BRIGADE_FIRST(from)) {
-        if (!copy) {
-            APR_BUCKET_REMOVE(e);
-            APR_BRIGADE_INSERT_TAIL(to, e);
-            continue;
-        }
-        for (; e != stop; e = APR_BUCKET_NEXT(e)) {
-            apr_bucket_copy(e, &twin);
-            APR_BRIGADE_INSERT_TAIL(to, twin);
-        }
-        break;
-    }
-    return APR_SUCCESS;
-}
-
-/* Gives what was asked for, out of what is there. */
-static apr_status_t give(in_ctx *ctx, apr_bucket_brigade *bb,
-                         ap_input_mode_t mode, apr_read_type_e block,
-                         apr_off_t readbytes)
-{
-    switch (mode) {
-    case AP_MODE_GETLINE:
-        return apr_brigade_split_line(bb, ctx->body, block, HUGE_STRING_LEN);
-    case AP_MODE_READBYTES:
-        return move_bytes(bb, ctx->body, readbytes, 0);
-    case AP_MODE_SPECULATIVE:
-        return move_bytes(bb, ctx->body, readbytes, 1);
-    case AP_MODE_EXHAUSTIVE:
-        APR_BRIGADE_CONCAT(bb, ctx->body);
-        return APR_SUCCESS;
-    default:
-        return APR_ENOTIMPL;
-    }
-}
-
-static apr_status_t read_body(ap_filter_t *f, apr_bucket_brigade *bb,
-                              ap_input_mode_t mode, apr_read_type_e block,
-                              apr_off_t readbytes)
-{
-    in_ctx *ctx = f->ctx;
-    apr_off_t len = 0;
-    apr_status_t rv;
-
-    if (mode == AP_MODE_INIT) {
-        return APR_SUCCESS;
-    }
-    while (APR_BRIGADE_EMPTY(ctx->body)) {
-        rv = fill(ctx, block);
-        if (rv != APR_SUCCESS) {
-            f->c->aborted |= (rv == APR_ECONNABORTED);
-            return rv;
-        }
-        if (ctx->ended && APR_BRIGADE_EMPTY(ctx->body)) {
-            return APR_EOF;
-        }
-    }
-    rv = give(ctx, bb, mode, block, readbytes);
-    apr_brigade_length(bb, 0, &len);
-    ctx->stream->bytes_read += len;
-    return rv;
-}
-
-/* ---- output ---- */
 
 typedef struct {
     h2x_stream *stream;
@@ -229,6 +40,9 @@ typedef struct {
     h2x_segments row;       /* of the body, not yet given to the stream */
     apr_bucket_brigade *lent; /* buckets whose memory the stream uses */
     apr_size_t reclaimed;   /* how many of them were deleted again */
+    apr_bucket_brigade *files; /* what keeps shared files from going */
+    apr_bucket *shared;     /* the last of them, */
+    apr_os_file_t shared_fd; /* and its descriptor */
     h2x_pending_head *heads; /* likewise */
     h2x_pending_head **next_head;
     apr_off_t body_left;    /* of the announced length; -1: none was */
@@ -245,25 +59,18 @@ static void reclaim(out_ctx *ctx, apr_size_t returned)
     }
 }
 
-/* Gives the stream what has been collected, and waits while it is full. */
-static apr_status_t publish(out_ctx *ctx, int flush)
+/* Gives the stream what has been collected. */
+static void give_to_stream_locked(out_ctx *ctx, int flush)
 {
     h2x_stream *stream = ctx->stream;
-    apr_time_t deadline = 0;
-    apr_size_t returned;
-    apr_status_t rv = APR_SUCCESS;
+    h2x_pending_head **last = &stream->heads;
 
-    h2x_lock_acquire(stream->lock);
-    if (ctx->heads) {
-        h2x_pending_head **last = &stream->heads;
-
-        while (*last) {
-            last = &(*last)->next;
-        }
-        *last = ctx->heads;
-        ctx->heads = NULL;
-        ctx->next_head = &ctx->heads;
+    while (*last) {
+        last = &(*last)->next;
     }
+    *last = ctx->heads;
+    ctx->heads = NULL;
+    ctx->next_head = &ctx->heads;
     h2x_segments_move(&stream->out, &ctx->row);
     stream->out_ended = ctx->ended;
     stream->out_failed = ctx->failed;
@@ -271,18 +78,41 @@ static apr_status_t publish(out_ctx *ctx, int flush)
         stream->owner->output_locked(stream->owner_baton, stream,
                                      flush || stream->unbuffered);
     }
-    while (rv == APR_SUCCESS && !stream->is_closed && !ctx->ended
+}
+
+/* Waits while the stream has more than it may, and the client takes some. */
+static apr_status_t await_room_locked(h2x_stream *stream)
+{
+    apr_time_t since = 0;
+    apr_status_t rv = APR_SUCCESS;
+
+    while (rv == APR_SUCCESS && !stream->is_closed && !stream->out_ended
            && stream->out.memory >= stream->max_memory) {
-        if (!deadline) {
-            deadline = apr_time_now() + stream->timeout;
+        if (!since) {
+            since = apr_time_now();
             stream->owner->may_wait_locked(stream->owner_baton);
+            continue;
         }
-        else {
-            rv = h2x_stream_wait_locked(stream, deadline);
+        rv = h2x_stream_wait_locked(stream, since + stream->timeout);
+        if (stream->progress > since) {
+            since = stream->progress;
+            rv = APR_SUCCESS;
         }
     }
+    return stream->is_closed ? APR_ECONNABORTED : rv;
+}
+
+/* Gives the stream what has been collected, and waits while it is full. */
+static apr_status_t publish(out_ctx *ctx, int flush)
+{
+    h2x_stream *stream = ctx->stream;
+    apr_size_t returned;
+    apr_status_t rv;
+
+    h2x_lock_acquire(stream->lock);
+    give_to_stream_locked(ctx, flush);
+    rv = await_room_locked(stream);
     if (stream->is_closed) {
-        rv = APR_ECONNABORTED;
         h2x_segments_clear(&stream->out);
     }
     returned = stream->out.returned;
@@ -410,7 +240,8 @@ static apr_status_t add_memory(out_ctx *ctx, const char *data, apr_size_t len)
 }
 
 /*
- * Lends the stream the memory of a bucket, which is kept so long.
+ * Lends the stream the memory of a bucket, which is kept so long. Not that
+ * of a mapped file: the map may end with a subrequest, and the file shrink.
  * @return APR_ENOTIMPL when it has to be copied
  */
 static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
@@ -419,8 +250,7 @@ static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
     apr_status_t rv;
 
     if (!ctx->status || len < LEND_MIN
-        || !(APR_BUCKET_IS_HEAP(b) || APR_BUCKET_IS_IMMORTAL(b)
-             || (APR_BUCKET_IS_MMAP(b) && !ctx->stream->copy_files))) {
+        || !(APR_BUCKET_IS_HEAP(b) || APR_BUCKET_IS_IMMORTAL(b))) {
         return APR_ENOTIMPL;
     }
     if (!count_body(ctx, len)) {
@@ -452,36 +282,80 @@ static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
 }
 
 /*
- * Adds a part of a file. Its descriptor moves to the stream's pool, as it may
- * be needed when the request and its pool are gone.
+ * Gets a descriptor of a file that is good as long as the stream's pool: it
+ * may be needed when the request and its pool are gone. Buckets that were
+ * split from one file, for a range each, get one descriptor for all.
  */
+static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
+{
+    apr_bucket_file *file = b->data;
+    apr_bucket *pin = NULL;
+    apr_status_t rv;
+
+    if (ctx->shared && ctx->shared->data == file) {
+        *fd = ctx->shared_fd;
+        return APR_SUCCESS;
+    }
+    if (file->refcount.refcount > 1) {
+        apr_bucket_copy(b, &pin);
+    }
+    rv = apr_bucket_setaside(b, ctx->stream->pool);
+    if (rv == APR_SUCCESS) {
+        file = b->data;
+        rv = apr_os_file_get(fd, file->fd);
+    }
+    if (pin) {
+        /* kept, so that nothing else comes to have its address */
+        APR_BRIGADE_INSERT_TAIL(ctx->files, pin);
+        ctx->shared = pin;
+        ctx->shared_fd = *fd;
+    }
+    return rv;
+}
+
+/* Adds a part of a file that is read now. */
+static apr_status_t read_file(out_ctx *ctx, apr_bucket *b)
+{
+    apr_bucket_file *file = b->data;
+    apr_off_t offset = b->start;
+    apr_size_t left = b->length;
+    apr_os_file_t fd;
+    apr_status_t rv = apr_os_file_get(&fd, file->fd);
+
+    while (left && rv == APR_SUCCESS) {
+        apr_size_t n = (left < PIECE_MAX) ? left : PIECE_MAX;
+
+        rv = h2x_segments_add_file(&ctx->row, fd, offset, n, 1);
+        offset += n;
+        left -= n;
+        if (rv == APR_SUCCESS && ctx->row.memory >= PIECE_MAX) {
+            rv = publish(ctx, 0);
+        }
+    }
+    return rv;
+}
+
+/* Adds a part of a file. */
 static apr_status_t add_file(out_ctx *ctx, apr_bucket *b)
 {
-    h2x_stream *stream = ctx->stream;
-    apr_bucket_file *file;
     apr_os_file_t fd;
-    int read = b->length <= READ_AT_ONCE;
-    apr_status_t rv = APR_SUCCESS;
+    apr_status_t rv;
 
     if (!count_body(ctx, b->length)) {
         return APR_SUCCESS;
     }
-    if (!read) {
-        rv = apr_bucket_setaside(b, stream->pool);
+    if (b->length <= READ_AT_ONCE || ctx->stream->copy_files) {
+        rv = read_file(ctx, b);
     }
-    file = b->data;
-    if (rv == APR_SUCCESS) {
-        rv = apr_os_file_get(&fd, file->fd);
-    }
-    if (rv == APR_SUCCESS) {
-        rv = h2x_segments_add_file(&ctx->row, fd, b->start, b->length, read);
+    else {
+        rv = get_fd(ctx, b, &fd);
+        if (rv == APR_SUCCESS) {
+            rv = h2x_segments_add_file(&ctx->row, fd, b->start, b->length, 0);
+        }
     }
     if (rv == APR_EOF) {
         fail(ctx, "a file became shorter");
-        return APR_SUCCESS;
-    }
-    if (rv == APR_SUCCESS && ctx->row.memory >= PIECE_MAX) {
-        rv = publish(ctx, 0);
+        rv = APR_SUCCESS;
     }
     return rv;
 }
@@ -493,8 +367,7 @@ static apr_status_t add_data(out_ctx *ctx, apr_bucket *b)
     apr_size_t len;
     apr_status_t rv;
 
-    if (APR_BUCKET_IS_FILE(b) && ctx->status
-        && (b->length <= READ_AT_ONCE || !ctx->stream->copy_files)) {
+    if (APR_BUCKET_IS_FILE(b) && ctx->status) {
         return add_file(ctx, b);
     }
     rv = apr_bucket_read(b, &data, &len, APR_NONBLOCK_READ);
@@ -639,12 +512,8 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
     return rv;
 }
 
-/* ---- both ---- */
-
-void h2x_filter_register(void)
+void h2x_filter_out_register(void)
 {
-    in_filter = ap_register_input_filter("H2X_IN", read_body, NULL,
-                                         AP_FTYPE_NETWORK);
     out_filter = ap_register_output_filter("H2X_OUT", write_response, NULL,
                                            AP_FTYPE_NETWORK);
 }
@@ -655,22 +524,16 @@ static apr_status_t clear_row(void *row)
     return APR_SUCCESS;
 }
 
-void h2x_filter_add(conn_rec *c2, h2x_stream *stream)
+void h2x_filter_out_add(conn_rec *c2, h2x_stream *stream)
 {
-    in_ctx *in = apr_pcalloc(c2->pool, sizeof(*in));
-    out_ctx *out = apr_pcalloc(c2->pool, sizeof(*out));
+    out_ctx *ctx = apr_pcalloc(c2->pool, sizeof(*ctx));
 
-    in->stream = stream;
-    in->body = apr_brigade_create(c2->pool, c2->bucket_alloc);
-    in->framed = stream->request.has_body
-                 && !apr_table_get(stream->request.fields, "Content-Length");
-    ap_add_input_filter_handle(in_filter, in, NULL, c2);
-
-    out->stream = stream;
-    out->next_head = &out->heads;
-    out->body_left = -1;
-    out->lent = apr_brigade_create(c2->pool, c2->bucket_alloc);
-    apr_pool_cleanup_register(c2->pool, &out->row, clear_row,
+    ctx->stream = stream;
+    ctx->next_head = &ctx->heads;
+    ctx->body_left = -1;
+    ctx->lent = apr_brigade_create(c2->pool, c2->bucket_alloc);
+    ctx->files = apr_brigade_create(c2->pool, c2->bucket_alloc);
+    apr_pool_cleanup_register(c2->pool, &ctx->row, clear_row,
                               apr_pool_cleanup_null);
-    ap_add_output_filter_handle(out_filter, out, NULL, c2);
+    ap_add_output_filter_handle(out_filter, ctx, NULL, c2);
 }

@@ -1,0 +1,218 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/* Where a secondary connection's requests get their bodies from. */
+
+#include <stdlib.h>
+
+#include <apr_strings.h>
+
+#include <httpd.h>
+#include <util_filter.h>
+
+#include "h2x.h"
+#include "h2x_filter.h"
+#include "h2x_stream.h"
+
+static ap_filter_rec_t *in_filter;
+
+typedef struct {
+    h2x_stream *stream;
+    apr_bucket_brigade *body; /* taken from the stream, not yet asked for */
+    int framed;  /* the body comes in chunks, as its length is unknown */
+    int ended;   /* all of it is in the brigade */
+} in_ctx;
+
+/* Turns what was taken from the stream into buckets that own its memory. */
+static void add_chunks(in_ctx *ctx, h2x_chunk *chunk)
+{
+    apr_bucket_alloc_t *list = ctx->body->bucket_alloc;
+
+    while (chunk) {
+        h2x_chunk *next = chunk->next;
+
+        APR_BRIGADE_INSERT_TAIL(ctx->body,
+            apr_bucket_heap_create(chunk->data, chunk->len, free, list));
+        free(chunk);
+        chunk = next;
+    }
+}
+
+/*
+ * Ends the body. HTTP_IN reads trailers behind the last chunk; behind a body
+ * of known length it does not look for any, so they are handed to it.
+ */
+static void end_body(in_ctx *ctx, const apr_table_t *trailers)
+{
+    h2x_stream *stream = ctx->stream;
+    const apr_array_header_t *all = trailers ? apr_table_elts(trailers) : NULL;
+    const apr_table_entry_t *entry = all ? (void *)all->elts : NULL;
+    int i;
+
+    if (ctx->framed) {
+        apr_brigade_puts(ctx->body, NULL, NULL, "0\r\n");
+    }
+    for (i = 0; all && i < all->nelts; ++i) {
+        if (ctx->framed) {
+            apr_brigade_putstrs(ctx->body, NULL, NULL, entry[i].key, ": ",
+                                entry[i].val, "\r\n", NULL);
+        }
+        else if (stream->r) {
+            apr_table_add(stream->r->trailers_in, entry[i].key, entry[i].val);
+        }
+    }
+    if (ctx->framed) {
+        apr_brigade_puts(ctx->body, NULL, NULL, "\r\n");
+    }
+    ctx->ended = 1;
+}
+
+/* Waits until the stream has input, or its end, or is gone. */
+static apr_status_t await_input_locked(h2x_stream *stream,
+                                       apr_read_type_e block)
+{
+    apr_time_t deadline = 0;
+
+    while (!stream->in_first && !stream->in_ended) {
+        if (stream->is_closed) {
+            return APR_ECONNABORTED;
+        }
+        if (block == APR_NONBLOCK_READ) {
+            return APR_EAGAIN;
+        }
+        if (!deadline) {
+            deadline = apr_time_now() + stream->timeout;
+            stream->owner->may_wait_locked(stream->owner_baton);
+        }
+        else if (h2x_stream_wait_locked(stream, deadline) != APR_SUCCESS) {
+            return APR_TIMEUP;
+        }
+    }
+    return APR_SUCCESS;
+}
+
+/* Moves what the stream has into the brigade. */
+static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
+{
+    h2x_stream *stream = ctx->stream;
+    h2x_chunk *chunks = NULL;
+    apr_size_t len = 0;
+    int ended = 0;
+    apr_status_t rv;
+
+    if (ctx->ended) {
+        return APR_EOF;
+    }
+    h2x_lock_acquire(stream->lock);
+    rv = await_input_locked(stream, block);
+    if (rv == APR_SUCCESS) {
+        len = h2x_stream_take_locked(stream, &chunks);
+        ended = stream->in_ended;
+        stream->owner->consumed_locked(stream->owner_baton, stream, len);
+    }
+    h2x_lock_release(stream->lock);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (len && ctx->framed) {
+        apr_brigade_printf(ctx->body, NULL, NULL, "%" APR_UINT64_T_HEX_FMT
+                           "\r\n", (apr_uint64_t)len);
+    }
+    add_chunks(ctx, chunks);
+    if (len && ctx->framed) {
+        apr_brigade_puts(ctx->body, NULL, NULL, "\r\n");
+    }
+    if (ended) {
+        end_body(ctx, stream->in_trailers);
+    }
+    return APR_SUCCESS;
+}
+
+/* Moves the first bytes of one brigade to the end of another. */
+static apr_status_t move_bytes(apr_bucket_brigade *to,
+                               apr_bucket_brigade *from, apr_off_t len,
+                               int copy)
+{
+    apr_bucket *stop, *e, *twin;
+    apr_status_t rv = apr_brigade_partition(from, len, &stop);
+
+    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
+        return rv;
+    }
+    for (e = APR_BRIGADE_FIRST(from); e != stop; e = APR_BRIGADE_FIRST(from)) {
+        if (!copy) {
+            APR_BUCKET_REMOVE(e);
+            APR_BRIGADE_INSERT_TAIL(to, e);
+            continue;
+        }
+        for (; e != stop; e = APR_BUCKET_NEXT(e)) {
+            apr_bucket_copy(e, &twin);
+            APR_BRIGADE_INSERT_TAIL(to, twin);
+        }
+        break;
+    }
+    return APR_SUCCESS;
+}
+
+/* Gives what was asked for, out of what is there. */
+static apr_status_t give(in_ctx *ctx, apr_bucket_brigade *bb,
+                         ap_input_mode_t mode, apr_read_type_e block,
+                         apr_off_t readbytes)
+{
+    switch (mode) {
+    case AP_MODE_GETLINE:
+        return apr_brigade_split_line(bb, ctx->body, block, HUGE_STRING_LEN);
+    case AP_MODE_READBYTES:
+        return move_bytes(bb, ctx->body, readbytes, 0);
+    case AP_MODE_SPECULATIVE:
+        return move_bytes(bb, ctx->body, readbytes, 1);
+    case AP_MODE_EXHAUSTIVE:
+        APR_BRIGADE_CONCAT(bb, ctx->body);
+        return APR_SUCCESS;
+    default:
+        return APR_ENOTIMPL;
+    }
+}
+
+static apr_status_t read_body(ap_filter_t *f, apr_bucket_brigade *bb,
+                              ap_input_mode_t mode, apr_read_type_e block,
+                              apr_off_t readbytes)
+{
+    in_ctx *ctx = f->ctx;
+    apr_off_t len = 0;
+    apr_status_t rv;
+
+    if (mode == AP_MODE_INIT) {
+        return APR_SUCCESS;
+    }
+    while (APR_BRIGADE_EMPTY(ctx->body)) {
+        rv = fill(ctx, block);
+        if (rv != APR_SUCCESS) {
+            f->c->aborted |= (rv == APR_ECONNABORTED);
+            return rv;
+        }
+        if (ctx->ended && APR_BRIGADE_EMPTY(ctx->body)) {
+            return APR_EOF;
+        }
+    }
+    rv = give(ctx, bb, mode, block, readbytes);
+    apr_brigade_length(bb, 0, &len);
+    ctx->stream->bytes_read += len;
+    return rv;
+}
+
+void h2x_filter_in_register(void)
+{
+    in_filter = ap_register_input_filter("H2X_IN", read_body, NULL,
+                                         AP_FTYPE_NETWORK);
+}
+
+void h2x_filter_in_add(conn_rec *c2, h2x_stream *stream)
+{
+    in_ctx *ctx = apr_pcalloc(c2->pool, sizeof(*ctx));
+
+    ctx->stream = stream;
+    ctx->body = apr_brigade_create(c2->pool, c2->bucket_alloc);
+    ctx->framed = stream->request.has_body
+                  && !apr_table_get(stream->request.fields, "Content-Length");
+    ap_add_input_filter_handle(in_filter, ctx, NULL, c2);
+}
