@@ -582,6 +582,34 @@ def test_max_connections_per_child(httpd, tls):
         long.close()
 
 
+@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("pause", [0, 0.05])
+def test_last_connection_of_a_child(httpd, tls, pause):
+    """A child that has accepted its last connection serves it, even if
+    nothing else keeps the child alive and the client takes its time."""
+    server = httpd("""
+        ServerLimit 30
+        ThreadsPerChild 2
+        MaxRequestWorkers 60
+        StartServers 15
+        MinSpareThreads 20
+        MaxSpareThreads 60
+        MaxConnectionsPerChild 1
+        """)
+    server.write("index.html", "hello\n")
+    with server:
+        wait_for(lambda: len(server.children()) > 10, 10, "the children")
+        for _ in range(10):
+            client = goodclient.Client(server, tls)
+            client.connect()
+            time.sleep(pause)
+            for _ in range(3):
+                client.ask("/index.html")
+            client.finish()
+            assert not client.lost, client.lost[0].why
+            client.close()
+
+
 def busy_streams(server, tls=True):
     """A connection with requests stuck at all points."""
     c = server.h2(tls, windows=False,

@@ -3,6 +3,7 @@ steps, what runs is finished, nothing that was accepted is lost, and the old
 generation goes away."""
 
 import re
+import signal
 import subprocess
 import time
 
@@ -15,8 +16,8 @@ CONFIG = """
 ScriptAlias /cgi/ ${DIR}/htdocs/cgi/
 ServerLimit 40
 StartServers 1
-# one in the old generation and one in the new
-MaxRequestWorkers 50
+# old generations count too, until they are gone
+MaxRequestWorkers 1000
 """
 MODULES = "cgi alias"     # cgid restarts too, and then answers 503
 
@@ -99,8 +100,8 @@ def test_idle_connection(server, tls, used):
         began = time.monotonic()
         old = graceful(server)
         assert c.wait_closed() and c.goaway_code == h2raw.NO_ERROR
-        old_is_gone(server, old, 5)
-        assert since(began) < 5 * lib_server.PATIENCE
+    old_is_gone(server, old, 5)
+    assert since(began) < 5 * lib_server.PATIENCE
 
 
 def test_nothing_open(server):
@@ -196,8 +197,10 @@ def check(client, entries):
     assert len(set(logged)) == len(logged), "ran twice"
 
 
-@pytest.mark.parametrize("tls", [True, False], ids=["tls", "cleartext"])
-def test_twenty_restarts(server, tls):
+@pytest.mark.parametrize("tls,restarts", [
+    (True, 20), (False, 20 if lib_server.LONG else 5)],
+    ids=["tls", "cleartext"])
+def test_restarts_under_load(server, tls, restarts):
     """Twenty graceful restarts under a client that always has 20 requests
     on their way: it gets every answer, and each request runs once."""
     old_is_gone(server, graceful(server))
@@ -214,7 +217,7 @@ def test_twenty_restarts(server, tls):
                                      asked[0]), method, body)
             asked[0] += 1
     old = set()
-    for _ in range(20):
+    for _ in range(restarts):
         target = len(client.done) + 30
         client.until(lambda: len(client.done) >= target or client.lost,
                      refill=refill)
@@ -229,8 +232,9 @@ def test_twenty_restarts(server, tls):
     check(client, server.access(since=mark, proto="HTTP/2.0"))
     after = inside.counters(server)
     assert after["handled"] - before["handled"] == len(client.done)
-    assert client.connections >= 15
-    assert not client.unwarned, "connections that ended without a warning"
+    # on a connection that was idle just then, one GOAWAY is enough
+    assert client.warned > client.unwarned
+    assert client.connections >= restarts * 3 // 4
     client.close()
     old_is_gone(server, old - generations(server))
     wait_for(lambda: len(generations(server)) == 1, 10,
@@ -238,17 +242,18 @@ def test_twenty_restarts(server, tls):
 
 
 def h2load_once(server, path):
-    """Runs h2load for a second, with restarts.  Returns how many of its
+    """Runs h2load with a restart in the middle.  Returns how many of its
     requests succeeded and its report."""
+    with server.h2() as c:      # the new generation is up
+        assert c.request(path="/index.html").status == 200
+    mark = server.access_mark()
     load = subprocess.Popen(
-        ["h2load", "-D", "1", "-c", "8", "-m", "10", server.url(path)],
+        ["h2load", "-n", "20000", "-c", "8", "-m", "10", server.url(path)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        for _ in range(4):
-            at = server.access_mark()
-            wait_for(lambda: server.access_mark() > at + 20
-                     or load.poll() is not None, 10, "load")
-            server.graceful()
+        wait_for(lambda: server.access_mark() > mark + 100
+                 or load.poll() is not None, 10, "load")
+        server.graceful()
         out, _ = load.communicate(timeout=60 * lib_server.PATIENCE)
     finally:
         load.kill()
@@ -257,18 +262,18 @@ def h2load_once(server, path):
 
 
 def test_h2load(server):
-    """Twenty restarts under h2load: what it has sent is answered in full, or
-    was refused by GOAWAY.  (It does not ask again: when it was told to go, it
+    """Restarts under h2load: what it has sent is answered in full, or was
+    refused by GOAWAY.  (It does not ask again: when it was told to go, it
     stops, and calls errored what was refused.)"""
     mark = server.access_mark()
     old = generations(server)
     succeeded = 0
-    for path in ("/index.html", "/t/env", "/file", "/t/trickle?n=3",
-                 "/cgi/quick"):
+    for path in ["/index.html", "/t/env", "/file", "/t/trickle?n=3",
+                 "/cgi/quick"] * (4 if lib_server.LONG else 1):
         count, out = h2load_once(server, path)
         old |= generations(server)
         succeeded += count
-        assert count > 20, out
+        assert count >= 100, out
         assert re.search(r" 2xx, 0 3xx, 0 4xx, 0 5xx", out), out
     inside.wait_settled(server)
     logged = server.access(since=mark, proto="HTTP/2.0")
@@ -290,7 +295,7 @@ def test_graceful_stop(httpd, tls):
             asked = [c.get("/t/wait?ms=1000"), c.get("/huge"),
                      c.get("/t/trickle?n=20&ms=50")]
             c.ping()
-            server.signal(lib_server.signal.SIGWINCH)
+            server.signal(signal.SIGWINCH)
             assert idle.wait_closed()
             c.wait(*asked, timeout=30)
             assert [len(r.body) for r in asked] == [7, 10 << 20, 200]
@@ -307,19 +312,20 @@ def test_graceful_stop_under_load(httpd):
     files(server)
     with server:
         client = goodclient.Client(server)
+        client.connect()
+        first = client.now
+        count = [0]
 
         def refill():
-            while client.count < 20 and not (client.now
-                                             and client.now.goaways):
-                client.ask("/t/wait?ms=20&c=%d" % refill.n)
-                refill.n += 1
-        refill.n = 0
+            while client.count < 20 and not first.goaways:
+                client.ask("/t/wait?ms=20&c=%d" % count[0])
+                count[0] += 1
         client.until(lambda: len(client.done) > 50, refill=refill)
-        server.signal(lib_server.signal.SIGWINCH)
-        client.until(lambda: client.now and client.now.goaways,
-                     refill=refill)
+        server.signal(signal.SIGWINCH)
+        client.until(lambda: first.goaways, refill=refill)
         client.finish()
         assert not client.lost, client.lost[0].why
+        assert len(client.done) == count[0] and not client.retried
         server.wait_gone(10)
 
 
@@ -337,6 +343,6 @@ def test_graceful_stop_timeout(httpd):
             c.wait_body(r, 4)
             inside.open_gate(server, 1)
             began = time.monotonic()
-            server.signal(lib_server.signal.SIGWINCH)
+            server.signal(signal.SIGWINCH)
             server.wait_gone(30)
             assert since(began) < 20 * lib_server.PATIENCE

@@ -35,7 +35,7 @@ class Client:
         self.connections = self.retried = 0
         self.warned = self.unwarned = 0     # connections that ended
 
-    def _connect(self):
+    def connect(self):
         self.now = self.server.h2(self.tls)
         self.open.append(self.now)
         self.running[self.now] = []
@@ -46,7 +46,7 @@ class Client:
 
     def _send(self, request):
         if self.now is None or self.now.goaways or self.now.closed:
-            self._connect()
+            self.connect()
         c = self.now
         request.tries += 1
         self.running[c].append(request)
