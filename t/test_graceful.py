@@ -311,21 +311,22 @@ def test_graceful_stop_under_load(httpd):
     server = httpd(CONFIG, MODULES)
     files(server)
     with server:
-        client = goodclient.Client(server)
+        client = goodclient.Client(server, stay=True)
         client.connect()
         first = client.now
         count = [0]
 
         def refill():
             while client.count < 20 and not first.goaways:
-                client.ask("/t/wait?ms=20&c=%d" % count[0])
+                client.ask("/t/wait?ms=%d" % (5 + count[0] % 7 * 10))
                 count[0] += 1
         client.until(lambda: len(client.done) > 50, refill=refill)
         server.signal(signal.SIGWINCH)
         client.until(lambda: first.goaways, refill=refill)
         client.finish()
         assert not client.lost, client.lost[0].why
-        assert len(client.done) == count[0] and not client.retried
+        # only if it happened to be idle
+        assert not client.refused or client.unwarned
         server.wait_gone(10)
 
 

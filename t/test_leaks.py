@@ -7,9 +7,7 @@ connections after the first 10,000 requests."""
 import random
 import time
 
-import pytest
-
-from lib import clients, h2raw, inside, proc, server as lib_server
+from lib import clients, inside, proc, server as lib_server
 from lib.server import wait_for
 
 CONFIG = """

@@ -26,12 +26,15 @@ class Request:
 
 
 class Client:
-    def __init__(self, server, tls=True):
-        self.server, self.tls = server, tls
+    """stay: there is no other server; what was not processed is put into
+    `refused`."""
+
+    def __init__(self, server, tls=True, stay=False):
+        self.server, self.tls, self.stay = server, tls, stay
         self.now = None             # the connection for new requests
         self.open = []              # all that are open, that one too
         self.running = {}           # connection: requests on it
-        self.done, self.lost = [], []
+        self.done, self.lost, self.refused = [], [], []
         self.connections = self.retried = 0
         self.warned = self.unwarned = 0     # connections that ended
 
@@ -100,6 +103,9 @@ class Client:
             else:
                 left.append(request)
         self.running[c] = left
+        if self.stay:
+            self.refused += again
+            return
         for request in again:
             self.retried += 1
             self._send(request)
