@@ -428,13 +428,41 @@ def random_life(server, rng, first, count):
     return whole
 
 
+@pytest.mark.h2x_only("calls requests aborted that were not")
+@pytest.mark.parametrize("path", ["/page", "/t/env", "/t/wait?ms=10",
+                                  "/t/big?n=100000", "/cgi/quick"])
+def test_whole_is_not_aborted(server, any_h2, path):
+    """What the client got whole is not logged as aborted (%X), whichever
+    thread it ran on."""
+    write_quick(server)
+    mark = server.access_mark()
+    assert any_h2.request(path=path).ended
+    entry, = server.wait_access(1, since=mark, proto="HTTP/2.0")
+    assert entry["end"] in ("-", "+")
+
+
+def test_tags(server):
+    """H2_STREAM_TAG tells streams of different connections apart, over
+    cleartext too."""
+    mark = server.access_mark()
+    for tls in (True, False, True, False):
+        with server.h2(tls) as c:
+            c.request(path="/page")
+    tags = [e["tag"] for e in server.wait_access(4, since=mark, uri="/page")]
+    assert len(set(tags)) == 4 and not any("null" in t for t in tags)
+
+
+def write_quick(server):
+    server.write("cgi/quick", "#!/bin/sh\n"
+                 "printf 'Content-Type: text/plain\\n\\nquick\\n'\n", 0o755)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_logged_once_under_resets(server, seed):
     """Random requests, random resets: what httpd saw of them is logged once
     and freed, what was answered is among it, and nothing twice."""
     sparse(server, "huge", 3 << 20)
-    server.write("cgi/quick", "#!/bin/sh\n"
-                 "printf 'Content-Type: text/plain\\n\\nquick\\n'\n", 0o755)
+    write_quick(server)
     rng = random.Random(seed)
     inside.wait_settled(server)
     before = inside.counters(server)
