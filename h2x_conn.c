@@ -83,32 +83,35 @@ static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
     return rv;
 }
 
-/* Is this what KeepAliveTimeout is for? */
-static int is_between_requests(const h2x_drive *drive)
-{
-    return !h2x_session_stream_count(drive->session)
-           && !h2x_session_is_fresh(drive->session);
-}
-
 /* How long to wait for the client where the MPM does not. */
 static apr_interval_time_t client_timeout(const h2x_drive *drive)
 {
     server_rec *s = h2x_conn_get(drive->c1)->server;
 
-    return is_between_requests(drive) ? s->keep_alive_timeout : s->timeout;
+    return h2x_drive_is_between_requests(drive)
+           || (h2x_child_is_stopping()
+               && !h2x_session_stream_count(drive->session))
+           ? s->keep_alive_timeout : s->timeout;
+}
+
+/*
+ * Will the MPM wait for the client? When a child stops, event does not for a
+ * connection that it has only just accepted: it may have counted none left.
+ */
+static int mpm_waits(const h2x_drive *drive)
+{
+    if (h2x_child_is_stopping() && !drive->was_with_mpm) {
+        return 0;
+    }
+    return h2x_child_self->waits_for_io
+           || (h2x_child_self->keeps_idle
+               && h2x_drive_is_between_requests(drive));
 }
 
 /* Nothing runs, and there is nothing to run. Returns 1 to go on anyway. */
 static int rest_locked(h2x_drive *drive)
 {
-    if (h2x_child_self->waits_for_io
-        || (h2x_child_self->keeps_idle && is_between_requests(drive))) {
-        return 0;
-    }
-    if (h2x_child_is_stopping()
-        && !h2x_session_stream_count(drive->session)) {
-        h2x_session_goaway(drive->session);
-        h2x_drive_send_locked(drive);
+    if (mpm_waits(drive)) {
         return 0;
     }
     if (wait_locked(drive, client_timeout(drive)) != APR_SUCCESS) {
@@ -127,6 +130,7 @@ static void leave_locked(h2x_drive *drive)
         || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED;
 
     drive->driver = H2X_DRIVER_MPM;
+    drive->was_with_mpm = 1;
     h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
     free(drive->buffer.data);
     drive->buffer.data = NULL;
@@ -138,7 +142,7 @@ static void leave_locked(h2x_drive *drive)
     if (is_over) {
         c1->cs->state = CONN_STATE_LINGER;
     }
-    else if (is_between_requests(drive)) {
+    else if (h2x_drive_is_between_requests(drive)) {
         c1->cs->state = CONN_STATE_WRITE_COMPLETION;
     }
     else {

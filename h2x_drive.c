@@ -42,8 +42,10 @@
  */
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <apr_atomic.h>
+#include <apr_strings.h>
 
 #include <httpd.h>
 #include <http_connection.h>
@@ -370,10 +372,16 @@ static void cancel_if_late(void *baton, h2x_stream *stream)
     }
 }
 
+int h2x_drive_is_between_requests(const h2x_drive *drive)
+{
+    return !h2x_session_stream_count(drive->session)
+           && !h2x_session_is_fresh(drive->session);
+}
+
 /*
  * The deadline has come. The connection may be with the MPM: as long as it
- * has streams, that only waits for its socket, and h2x_drive_enter() keeps
- * us out when it is ready.
+ * is not between requests, that only waits for its socket, and
+ * h2x_drive_enter() keeps us out when it is ready.
  */
 static void on_deadline(void *baton)
 {
@@ -515,6 +523,32 @@ static void on_socket_ready(void *baton)
 }
 
 /*
+ * The child has begun to stop. The connection may be with the MPM: if that
+ * waits for its socket, see on_deadline(), clients learn of it now.
+ */
+static void on_poke(void *baton)
+{
+    h2x_drive *drive = baton;
+
+    h2x_lock_acquire(&drive->lock);
+    if (drive->driver == H2X_DRIVER_WATCH) {
+        h2x_drive_check_stopping(drive);
+        h2x_drive_send_locked(drive);
+        if (drive->is_waiting) {
+            apr_thread_cond_signal(drive->work);
+        }
+        delegate_locked(drive);
+    }
+    else if (drive->driver == H2X_DRIVER_MPM && !drive->gone
+             && !h2x_drive_is_between_requests(drive)
+             && h2x_child_is_stopping() == H2X_STOP_GRACEFUL) {
+        h2x_session_drain(drive->session);
+        h2x_drive_send_locked(drive);
+    }
+    h2x_lock_release(&drive->lock);
+}
+
+/*
  * Sends what a request has written that says no more, and looks whether the
  * connection thread has been in one request for long.
  */
@@ -549,6 +583,21 @@ static apr_status_t close_on_cleanup(void *baton)
     return APR_SUCCESS;
 }
 
+/*
+ * Makes the id that names a connection in logs. httpd makes one when it first
+ * logs something of a connection, which on cleartext ones is never.
+ */
+static void make_log_id(conn_rec *c1)
+{
+    static apr_uint32_t last;
+
+    if (!c1->log_id
+        && ap_run_generate_log_id(c1, NULL, &c1->log_id) != OK) {
+        c1->log_id = apr_psprintf(c1->pool, "%" APR_PID_T_FMT "-%u", getpid(),
+                                  apr_atomic_inc32(&last) + 1);
+    }
+}
+
 apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
 {
     apr_pool_t *p = c1->pool;
@@ -561,6 +610,7 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
     };
     apr_status_t rv;
 
+    make_log_id(c1);
     drive->c1 = c1;
     drive->driver = H2X_DRIVER_MPM;
     APR_RING_INIT(&drive->ready, h2x_stream, link);
@@ -583,6 +633,7 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
     drive->watch.on_ready = on_socket_ready;
     drive->watch.on_tick = on_tick;
     drive->watch.on_deadline = on_deadline;
+    drive->watch.on_poke = on_poke;
     drive->watch.baton = drive;
     h2x_watch_add(h2x_child_self->watch, &drive->watch,
                   ap_get_conn_socket(c1), p);

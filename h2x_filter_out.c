@@ -99,7 +99,8 @@ static apr_status_t await_room_locked(h2x_stream *stream)
             rv = APR_SUCCESS;
         }
     }
-    return stream->is_closed ? APR_ECONNABORTED : rv;
+    /* closed because all was sent is as good as sent */
+    return stream->is_closed && !stream->end_sent ? APR_ECONNABORTED : rv;
 }
 
 /* Gives the stream what has been collected, and waits while it is full. */

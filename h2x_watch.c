@@ -178,7 +178,12 @@ static void call_poked(h2x_watch *watch)
     watch->poked = 0;
     collect(watch, 0);
     for (i = 0; i < watch->due->nelts; ++i) {
-        call_ready(watch, APR_ARRAY_IDX(watch->due, i, h2x_watch_entry *));
+        h2x_watch_entry *entry = APR_ARRAY_IDX(watch->due, i,
+                                               h2x_watch_entry *);
+
+        if (is_known(watch, entry)) {
+            call(watch, entry, entry->on_poke);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ struct h2x_drive {
     int is_waiting;    /* it waits for that */
     h2x_stream *inline_stream; /* the request it runs */
     int is_busy;       /* it runs or ends a request */
+    int was_with_mpm;  /* it has given the connection to the MPM before */
     apr_uint64_t busy_since; /* a time; 0: it is not. Read without the lock */
 
     h2x_watch_entry watch;
@@ -90,6 +91,12 @@ void h2x_drive_run_stream(h2x_drive *drive, h2x_stream *stream,
 /** Logs a request that was taken and frees all that was its. Likewise. */
 void h2x_drive_end_stream(h2x_drive *drive, h2x_stream *stream,
                           const h2x_runner *runner);
+
+/**
+ * Is there no request, but was there one? The MPM has KeepAliveTimeout for
+ * that state, and its own ways with the connection.
+ */
+int h2x_drive_is_between_requests(const h2x_drive *drive);
 
 /** Takes the connection (back). Its own thread. */
 void h2x_drive_take_back_locked(h2x_drive *drive);

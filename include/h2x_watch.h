@@ -21,9 +21,10 @@ typedef struct h2x_watch h2x_watch;
 /** One that is watched. To be zeroed, then only used by h2x_watch.c. */
 typedef struct h2x_watch_entry {
     APR_RING_ENTRY(h2x_watch_entry) link; /* among those that are ticked */
-    void (*on_ready)(void *baton);  /* the socket is ready, or a poke came */
+    void (*on_ready)(void *baton);  /* the socket is ready */
     void (*on_tick)(void *baton);   /* some milliseconds have passed */
     void (*on_deadline)(void *baton); /* the deadline has, which is unset */
+    void (*on_poke)(void *baton);   /* somebody has poked */
     void *baton;
     apr_pollfd_t pfd;
     apr_time_t deadline; /* 0: none */
@@ -80,7 +81,7 @@ void h2x_watch_tick(h2x_watch *watch, h2x_watch_entry *entry, int on);
 void h2x_watch_deadline(h2x_watch *watch, h2x_watch_entry *entry,
                         apr_time_t deadline);
 
-/** Calls on_ready of all entries that are armed, which this disarms. */
+/** Calls on_poke of all entries. */
 void h2x_watch_poke(h2x_watch *watch);
 
 #endif /* H2X_WATCH_H */
