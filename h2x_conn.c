@@ -3,8 +3,6 @@
 /* The half of the engine that is the connection thread: the loop that runs
  * when the MPM has given us a connection. */
 
-#include <stdlib.h>
-
 #include <apr_atomic.h>
 
 #include <httpd.h>
@@ -132,8 +130,7 @@ static void leave_locked(h2x_drive *drive)
     drive->driver = H2X_DRIVER_MPM;
     drive->was_with_mpm = 1;
     h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
-    free(drive->buffer.data);
-    drive->buffer.data = NULL;
+    h2x_drive_free_buffer(drive);
     c1->keepalive = is_over ? AP_CONN_CLOSE : AP_CONN_KEEPALIVE;
     if (!c1->cs) {
         return;

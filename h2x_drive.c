@@ -99,6 +99,12 @@ static int has_buffer(h2x_drive *drive)
     return drive->buffer.data != NULL;
 }
 
+void h2x_drive_free_buffer(h2x_drive *drive)
+{
+    free(drive->buffer.data);
+    drive->buffer.data = NULL;
+}
+
 /* Sends frames, as far as the socket takes them. Any thread. */
 void h2x_drive_send_locked(h2x_drive *drive)
 {
@@ -118,6 +124,9 @@ void h2x_drive_send_locked(h2x_drive *drive)
     }
     if (drive->c1->aborted) {
         h2x_drive_lose(drive);
+    }
+    if (drive->driver == H2X_DRIVER_MPM) {
+        h2x_drive_free_buffer(drive);
     }
     h2x_drive_arm(drive);
 }
@@ -666,8 +675,7 @@ void h2x_drive_close(h2x_drive *drive)
     ap_assert(!drive->running && !drive->ready_count && !drive->ended_count);
     h2x_session_destroy(drive->session);
     drive->session = NULL;
-    free(drive->buffer.data);
-    drive->buffer.data = NULL;
+    h2x_drive_free_buffer(drive);
     h2x_lock_release(&drive->lock);
     h2x_conn_get(drive->c1)->drive = NULL;
 }

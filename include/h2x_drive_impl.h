@@ -68,6 +68,9 @@ void h2x_drive_arm(h2x_drive *drive);
 /** Sends frames, as far as the socket takes them. Any thread. */
 void h2x_drive_send_locked(h2x_drive *drive);
 
+/** Frees the buffer, which is there only while the connection is active. */
+void h2x_drive_free_buffer(h2x_drive *drive);
+
 /**
  * Reads what has come, but no more than is good for the other requests.
  * The driver.
