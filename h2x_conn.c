@@ -158,13 +158,6 @@ static int has_work(const h2x_drive *drive)
            || h2x_drive_startable(drive);
 }
 
-void h2x_drive_enter(h2x_drive *drive)
-{
-    h2x_lock_acquire(&drive->lock);
-    h2x_drive_take_back_locked(drive);
-    h2x_lock_release(&drive->lock);
-}
-
 /* Reads, runs, writes and ends what there is; returns whether that was any. */
 static int step_locked(h2x_drive *drive)
 {
@@ -177,7 +170,11 @@ static int step_locked(h2x_drive *drive)
     if (h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
         h2x_drive_lose(drive);
     }
-    did_something |= end_all(drive) > 0;
+    if (end_all(drive)) {
+        /* others may have left something to be sent, while that went on */
+        h2x_drive_send_locked(drive);
+        did_something = 1;
+    }
     return did_something;
 }
 
@@ -188,6 +185,7 @@ void h2x_drive_run(h2x_drive *drive)
 
     ap_update_child_status_from_conn(c1->sbh, SERVER_BUSY_READ, c1);
     h2x_lock_acquire(&drive->lock);
+    h2x_drive_take_back_locked(drive);
     for (;;) {
         idle_steps = step_locked(drive) ? 0 : idle_steps + 1;
         if (has_work(drive)) {

@@ -35,7 +35,8 @@
  *
  * One lock a session protects all of this. It is held while frames are read
  * and written, never while code of a request runs. What is done with it held
- * does not block: see h2x_io.c for how that is with c1's filters.
+ * does not wait for the client: see h2x_io.c for how that is with c1's filters.
+ * It may wait for a disk, when a file is read to be sent.
  *
  * Order of locks: the session's, then one of the watch's, the workers' or the
  * store's. Nobody takes the locks of two sessions.
@@ -62,6 +63,9 @@
 /* A request that takes longer than this is in the way of the others. */
 #define RUN_MAX (4 * 1000)
 
+/* Frames that may wait to be sent, before reading stops. */
+#define QUEUE_MAX 1000
+
 /* Output of a request on a worker that is not kept to be sent with more. */
 #define SEND_AT (16 * 1024)
 
@@ -76,16 +80,43 @@ void h2x_drive_lose(h2x_drive *drive)
     }
 }
 
+/*
+ * Does the client take nothing while there is much to answer? Then nothing
+ * more is read, so that what it says cannot fill the memory.
+ */
+static int is_stuck(const h2x_drive *drive)
+{
+    return drive->c1->data_in_output_filters
+           && h2x_session_queue_size(drive->session) > QUEUE_MAX;
+}
+
+static apr_int16_t events_to_wait_for(const h2x_drive *drive)
+{
+    if (is_stuck(drive)) {
+        return APR_POLLOUT;
+    }
+    /* of what was read and not taken yet, poll() does not know; but that the
+     * socket is writable, it finds at once */
+    return drive->c1->data_in_output_filters || drive->pending_input
+           ? APR_POLLIN | APR_POLLOUT : APR_POLLIN;
+}
+
 /* Asks the watch for what the session waits for, if that is its part. */
 void h2x_drive_arm(h2x_drive *drive)
 {
-    if (drive->driver == H2X_DRIVER_WATCH && !drive->gone
-        && h2x_session_get_state(drive->session) != H2X_SESSION_CLOSED) {
-        /* what was read and not taken yet, poll() does not know of; but that
-         * the socket is writable, it finds at once */
-        h2x_watch_arm(h2x_child_self->watch, &drive->watch,
-                      drive->c1->data_in_output_filters || drive->pending_input
-                      ? APR_POLLIN | APR_POLLOUT : APR_POLLIN);
+    apr_status_t rv;
+
+    if (drive->driver != H2X_DRIVER_WATCH || drive->gone
+        || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
+        return;
+    }
+    rv = h2x_watch_arm(h2x_child_self->watch, &drive->watch,
+                       events_to_wait_for(drive));
+    if (rv != APR_SUCCESS) {
+        ap_log_cerror(APLOG_MARK, APLOG_ERR, rv, drive->c1,
+                      "h2x(%s): cannot wait for the client, closing",
+                      drive->c1->log_id);
+        h2x_drive_lose(drive);
     }
 }
 
@@ -152,6 +183,7 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
     h2x_lock_check(&drive->lock);
     drive->pending_input = 0;
     while (rv == APR_SUCCESS && !drive->gone && !drive->pending_input
+           && !is_stuck(drive)
            && h2x_session_get_state(drive->session) != H2X_SESSION_CLOSED) {
         rv = h2x_io_read(&drive->io, receive, drive, &len);
         total += len;
@@ -242,11 +274,11 @@ static const h2x_session_owner session_owner = {
  * when it waits, workers when it is busy or not there. When it drives, it
  * will look.
  */
-static void delegate_locked(h2x_drive *drive)
+void h2x_drive_delegate_locked(h2x_drive *drive)
 {
     int work = drive->ended_count + h2x_drive_startable(drive);
 
-    if (drive->driver == H2X_DRIVER_CONN) {
+    if (drive->driver == H2X_DRIVER_CONN || drive->is_closing) {
         return;
     }
     if (drive->is_waiting) {
@@ -270,7 +302,7 @@ static void hand_over_locked(h2x_drive *drive)
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
         h2x_drive_check_stopping(drive);
         h2x_drive_send_locked(drive);
-        delegate_locked(drive);
+        h2x_drive_delegate_locked(drive);
     }
 }
 
@@ -317,7 +349,7 @@ static void on_output_locked(void *baton, h2x_stream *stream, int flush)
         || (!is_inline && (stream->out_ended
                            || stream->out.bytes >= SEND_AT))) {
         h2x_drive_send_locked(drive);
-        delegate_locked(drive);
+        h2x_drive_delegate_locked(drive);
     }
     else if (!is_inline && !apr_atomic_read32(&drive->unsent)) {
         /* more may follow at once; if not, the next tick sends it */
@@ -334,82 +366,13 @@ static void on_consumed_locked(void *baton, h2x_stream *stream,
     h2x_session_consumed(drive->session, stream, len);
     if (drive->driver == H2X_DRIVER_WATCH) {
         h2x_drive_send_locked(drive);
-        delegate_locked(drive);
+        h2x_drive_delegate_locked(drive);
     }
 }
 
 static const h2x_stream_owner stream_owner = {
     on_may_wait, on_may_wait_locked, on_output_locked, on_consumed_locked
 };
-
-/* ---- streams that make no progress ---- */
-
-/*
- * Asks to look after streams whose client takes nothing (H2StreamTimeout).
- * One deadline is enough: when it has come, the next one is found.
- */
-static void set_deadline(h2x_drive *drive, apr_time_t deadline)
-{
-    if (!drive->has_deadline && deadline) {
-        drive->has_deadline = 1;
-        h2x_watch_deadline(h2x_child_self->watch, &drive->watch, deadline);
-    }
-}
-
-typedef struct {
-    h2x_drive *drive;
-    apr_time_t now;
-    apr_time_t next; /* the earliest deadline left */
-} late_search;
-
-static void cancel_if_late(void *baton, h2x_stream *stream)
-{
-    late_search *search = baton;
-    apr_time_t deadline = stream->progress + stream->timeout;
-
-    if (stream->state != H2X_STREAM_DRAINING) {
-        return;
-    }
-    if (deadline <= search->now) {
-        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, search->drive->c1,
-                      "h2x(%s-%d): client takes no data, timeout",
-                      search->drive->c1->log_id, stream->id);
-        h2x_session_cancel(search->drive->session, stream);
-    }
-    else if (!search->next || deadline < search->next) {
-        search->next = deadline;
-    }
-}
-
-int h2x_drive_is_between_requests(const h2x_drive *drive)
-{
-    return !h2x_session_stream_count(drive->session)
-           && !h2x_session_is_fresh(drive->session);
-}
-
-/*
- * The deadline has come. The connection may be with the MPM: as long as it
- * is not between requests, that only waits for its socket, and
- * h2x_drive_enter() keeps us out when it is ready.
- */
-static void on_deadline(void *baton)
-{
-    h2x_drive *drive = baton;
-    late_search search = { drive, apr_time_now(), 0 };
-
-    h2x_lock_acquire(&drive->lock);
-    drive->has_deadline = 0;
-    if (drive->driver == H2X_DRIVER_CONN && !drive->is_busy) {
-        set_deadline(drive, search.now + APR_USEC_PER_SEC);
-    }
-    else if (!drive->gone && h2x_session_stream_count(drive->session)) {
-        h2x_session_each(drive->session, cancel_if_late, &search);
-        set_deadline(drive, search.next);
-        h2x_drive_send_locked(drive);
-        delegate_locked(drive);
-    }
-    h2x_lock_release(&drive->lock);
-}
 
 /* ---- running ---- */
 
@@ -431,7 +394,7 @@ void h2x_drive_run_stream(h2x_drive *drive, h2x_stream *stream,
     else {
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
         stream->progress = apr_time_now();
-        set_deadline(drive, stream->progress + stream->timeout);
+        h2x_drive_set_deadline(drive, stream->progress + stream->timeout);
         h2x_session_output(drive->session, stream);
     }
 }
@@ -485,7 +448,7 @@ static void work(void *baton, apr_thread_t *thread, int number)
     }
     if (stream) {
         do_on_worker(drive, stream, thread, h2x_child_worker_slot(number));
-        delegate_locked(drive);
+        h2x_drive_delegate_locked(drive);
     }
     h2x_lock_release(&drive->lock);
 }
@@ -525,7 +488,7 @@ static void on_socket_ready(void *baton)
                 == H2X_SESSION_CLOSED) {
                 h2x_drive_lose(drive);
             }
-            delegate_locked(drive);
+            h2x_drive_delegate_locked(drive);
         }
     }
     h2x_lock_release(&drive->lock);
@@ -533,7 +496,7 @@ static void on_socket_ready(void *baton)
 
 /*
  * The child has begun to stop. The connection may be with the MPM: if that
- * waits for its socket, see on_deadline(), clients learn of it now.
+ * waits for its socket, see h2x_drive_on_deadline(), clients learn of it now.
  */
 static void on_poke(void *baton)
 {
@@ -546,7 +509,7 @@ static void on_poke(void *baton)
         if (drive->is_waiting) {
             apr_thread_cond_signal(drive->work);
         }
-        delegate_locked(drive);
+        h2x_drive_delegate_locked(drive);
     }
     else if (drive->driver == H2X_DRIVER_MPM && !drive->gone
              && !h2x_drive_is_between_requests(drive)
@@ -576,7 +539,7 @@ static void on_tick(void *baton)
     }
     if (apr_atomic_read32(&drive->unsent)) {
         h2x_drive_send_locked(drive);
-        delegate_locked(drive);
+        h2x_drive_delegate_locked(drive);
     }
     if (drive->driver != H2X_DRIVER_CONN) {
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
@@ -641,12 +604,11 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
     drive->source.baton = drive;
     drive->watch.on_ready = on_socket_ready;
     drive->watch.on_tick = on_tick;
-    drive->watch.on_deadline = on_deadline;
+    drive->watch.on_deadline = h2x_drive_on_deadline;
     drive->watch.on_poke = on_poke;
     drive->watch.baton = drive;
     h2x_watch_add(h2x_child_self->watch, &drive->watch,
                   ap_get_conn_socket(c1), p);
-    h2x_drive_enter(drive);
     apr_pool_pre_cleanup_register(p, drive, close_on_cleanup);
     *pdrive = drive;
     return APR_SUCCESS;
@@ -660,6 +622,9 @@ void h2x_drive_close(h2x_drive *drive)
     if (!h2x_child_self || !drive->session) {
         return;
     }
+    h2x_lock_acquire(&drive->lock);
+    drive->is_closing = 1;
+    h2x_lock_release(&drive->lock);
     h2x_watch_forget(h2x_child_self->watch, &drive->watch);
     h2x_workers_forget(h2x_child_self->workers, &drive->source);
     h2x_lock_acquire(&drive->lock);

@@ -18,7 +18,9 @@ static ap_filter_rec_t *in_filter;
 typedef struct {
     h2x_stream *stream;
     apr_bucket_brigade *body; /* taken from the stream, not yet asked for */
-    int framed;  /* the body comes in chunks, as its length is unknown */
+    int framed;  /* the body comes in chunks, as its length is unknown; */
+    int awaits_end; /* otherwise: trailers are announced, */
+    apr_off_t left; /* and so many bytes were not taken yet */
     int ended;   /* all of it is in the brigade */
 } in_ctx;
 
@@ -66,13 +68,27 @@ static void end_body(in_ctx *ctx, const apr_table_t *trailers)
     ctx->ended = 1;
 }
 
+/*
+ * Is there something to take? When trailers are announced behind a body of
+ * known length, its last bytes wait for them, as nobody asks for more.
+ */
+static int has_input(const in_ctx *ctx)
+{
+    const h2x_stream *stream = ctx->stream;
+
+    return stream->in_ended
+           || (stream->in_first
+               && (!ctx->awaits_end || stream->in_bytes < ctx->left));
+}
+
 /* Waits until the stream has input, or its end, or is gone. */
-static apr_status_t await_input_locked(h2x_stream *stream,
+static apr_status_t await_input_locked(const in_ctx *ctx,
                                        apr_read_type_e block)
 {
+    h2x_stream *stream = ctx->stream;
     apr_time_t deadline = 0;
 
-    while (!stream->in_first && !stream->in_ended) {
+    while (!has_input(ctx)) {
         if (stream->is_closed) {
             return APR_ECONNABORTED;
         }
@@ -103,9 +119,10 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
         return APR_EOF;
     }
     h2x_lock_acquire(stream->lock);
-    rv = await_input_locked(stream, block);
+    rv = await_input_locked(ctx, block);
     if (rv == APR_SUCCESS) {
         len = h2x_stream_take_locked(stream, &chunks);
+        ctx->left -= len;
         ended = stream->in_ended;
         stream->owner->consumed_locked(stream->owner_baton, stream, len);
     }
@@ -209,10 +226,14 @@ void h2x_filter_in_register(void)
 void h2x_filter_in_add(conn_rec *c2, h2x_stream *stream)
 {
     in_ctx *ctx = apr_pcalloc(c2->pool, sizeof(*ctx));
+    const char *length;
 
     ctx->stream = stream;
     ctx->body = apr_brigade_create(c2->pool, c2->bucket_alloc);
-    ctx->framed = stream->request.has_body
-                  && !apr_table_get(stream->request.fields, "Content-Length");
+    length = apr_table_get(stream->request.fields, "Content-Length");
+    ctx->framed = stream->request.has_body && !length;
+    ctx->awaits_end = length
+        && apr_table_get(stream->request.fields, "Trailer")
+        && ap_parse_strict_length(&ctx->left, length);
     ap_add_input_filter_handle(in_filter, ctx, NULL, c2);
 }

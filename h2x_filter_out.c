@@ -23,6 +23,9 @@
  * more. Larger ones are read when they are sent. */
 #define READ_AT_ONCE (16 * 1024)
 
+/* So many descriptors a response may keep, then it reads as it goes. */
+#define OPEN_FILES_MAX 4
+
 /* Memory goes to the stream in pieces of at most this size; */
 #define PIECE_MAX (16 * 1024)
 
@@ -43,10 +46,12 @@ typedef struct {
     apr_bucket_brigade *files; /* what keeps shared files from going */
     apr_bucket *shared;     /* the last of them, */
     apr_os_file_t shared_fd; /* and its descriptor */
-    h2x_pending_head *heads; /* likewise */
+    int open_files;         /* descriptors that the stream keeps */
+    h2x_pending_head *heads; /* likewise not yet given */
     h2x_pending_head **next_head;
     apr_off_t body_left;    /* of the announced length; -1: none was */
     int status;             /* of the final head; 0: it was not read yet */
+    int request_status;     /* of the request, at that time */
     int ended;
     int failed;
 } out_ctx;
@@ -72,8 +77,8 @@ static void give_to_stream_locked(out_ctx *ctx, int flush)
     ctx->heads = NULL;
     ctx->next_head = &ctx->heads;
     h2x_segments_move(&stream->out, &ctx->row);
-    stream->out_ended = ctx->ended;
-    stream->out_failed = ctx->failed;
+    stream->out_ended |= ctx->ended;
+    stream->out_failed |= ctx->failed;
     if (!stream->is_closed) {
         stream->owner->output_locked(stream->owner_baton, stream,
                                      flush || stream->unbuffered);
@@ -145,6 +150,15 @@ static int wants_renegotiation(const request_rec *r)
     return 0;
 }
 
+/* The status of the request that answers, after internal redirects. */
+static int current_status(const request_rec *r)
+{
+    while (r && r->next) {
+        r = r->next;
+    }
+    return r ? r->status : 0;
+}
+
 /* Takes note of a head that was read. */
 static void add_head(out_ctx *ctx, h2x_head *head)
 {
@@ -160,6 +174,7 @@ static void add_head(out_ctx *ctx, h2x_head *head)
         return;
     }
     ctx->status = head->status;
+    ctx->request_status = current_status(stream->r);
     if (head->status == HTTP_FORBIDDEN && wants_renegotiation(stream->r)) {
         stream->needs_http11 = 1;
         fail(ctx, "TLS renegotiation needs HTTP/1.1");
@@ -308,6 +323,9 @@ static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
     if (pin) {
         /* kept, so that nothing else comes to have its address */
         APR_BRIGADE_INSERT_TAIL(ctx->files, pin);
+    }
+    if (rv == APR_SUCCESS) {
+        ++ctx->open_files;
         ctx->shared = pin;
         ctx->shared_fd = *fd;
     }
@@ -345,7 +363,8 @@ static apr_status_t add_file(out_ctx *ctx, apr_bucket *b)
     if (!count_body(ctx, b->length)) {
         return APR_SUCCESS;
     }
-    if (b->length <= READ_AT_ONCE || ctx->stream->copy_files) {
+    if (b->length <= READ_AT_ONCE || ctx->stream->copy_files
+        || ctx->open_files >= OPEN_FILES_MAX) {
         rv = read_file(ctx, b);
     }
     else {
@@ -426,29 +445,19 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
 }
 
 /*
- * Tells whether a request, or one that it was redirected to, has the status
- * that its response began with. An error document can be any of them.
- */
-static int has_status(const request_rec *r, int status)
-{
-    while (r && r->status != status) {
-        r = r->next;
-    }
-    return r != NULL;
-}
-
-/*
  * Notices a handler that fails when its response has begun: it returns an
  * error, which becomes the status, or marks the connection as aborted, as
  * modules do that want to drop a client.
  */
 static void check_handler(out_ctx *ctx)
 {
+    int status = current_status(ctx->stream->r);
+
     if (ctx->stream->c2->aborted) {
         fail(ctx, "the connection was marked as aborted");
     }
-    else if (ctx->status && ctx->stream->r
-             && !has_status(ctx->stream->r, ctx->status)) {
+    else if (ctx->status && status != ctx->request_status
+             && status >= HTTP_BAD_REQUEST) {
         fail(ctx, "the handler failed");
     }
 }

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include <apr_atomic.h>
 #include <apr_optional.h>
 #include <apr_strings.h>
 
@@ -30,14 +29,17 @@ APR_DECLARE_OPTIONAL_FN(void, ap_logio_add_bytes_out,
 static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_in) *logio_in;
 static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_out) *logio_out;
 
+/* How often a suspended request is looked after. */
+#define SUSPENDED_STEP (20 * 1000)
+
 /* A socket that nobody reads: modules set timeouts on that of a c2. */
 static apr_socket_t *dummy_socket;
 
 /* The MPM, whose conn_config other code of it expects on any connection. */
 static module *mpm;
 
-/* Numbers the secondary connections of this child. */
-static apr_uint32_t last_number;
+/* ThreadLimit: ids of connections are that times the child, and more. */
+static int thread_limit = 1;
 
 apr_status_t h2x_request_child_init(apr_pool_t *p)
 {
@@ -50,6 +52,7 @@ apr_status_t h2x_request_child_init(apr_pool_t *p)
     for (i = 0; mpms[i] && !mpm; ++i) {
         mpm = ap_find_linked_module(mpms[i]);
     }
+    ap_mpm_query(AP_MPMQ_HARD_LIMIT_THREADS, &thread_limit);
     logio_in = APR_RETRIEVE_OPTIONAL_FN(ap_logio_add_bytes_in);
     logio_out = APR_RETRIEVE_OPTIONAL_FN(ap_logio_add_bytes_out);
     return apr_socket_create(&dummy_socket, APR_INET, SOCK_STREAM,
@@ -59,13 +62,17 @@ apr_status_t h2x_request_child_init(apr_pool_t *p)
 /* ---- the secondary connection ---- */
 
 /*
- * An id for a c2. mod_unique_id uses its low 32 bits to tell apart what
- * runs at the same time, so no two may share these; the MPM's own ids for
+ * An id for a c2, which no other has now in this server. mod_unique_id uses
+ * its low 32 bits to tell apart what runs at the same time, and mod_cgid keeps
+ * something for each id that it has ever seen. The MPM's own ids for
  * connections are below 2^31.
  */
-static long next_id(void)
+static long make_id(const h2x_stream *stream, const conn_rec *c1)
 {
-    return (long)(0x80000000u | apr_atomic_inc32(&last_number));
+    apr_uint32_t child = (apr_uint32_t)(c1->id / thread_limit);
+
+    return (long)(0x80000000u | (child & 0x3fff) << 17
+                  | (stream->number & 0x1ffff));
 }
 
 /*
@@ -76,12 +83,15 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
                          const h2x_runner *runner)
 {
     apr_pool_t *p = stream->pool;
-    conn_rec *c2 = apr_pmemdup(p, c1, sizeof(*c2));
+    conn_rec *c2 = apr_palloc(p, sizeof(*c2));
 
+    h2x_lock_acquire(stream->lock);
+    *c2 = *c1;
+    h2x_lock_release(stream->lock);
     c2->pool = p;
     c2->bucket_alloc = stream->bucket_alloc;
     c2->master = c1;
-    c2->id = next_id();
+    c2->id = make_id(stream, c1);
     c2->log = NULL;
     c2->log_id = apr_psprintf(p, "%s-%d", c1->log_id, stream->id);
     c2->conn_config = ap_create_conn_config(p);
@@ -169,6 +179,23 @@ static int check_limits(request_rec *r, const h2x_request_head *head)
     return head->status;
 }
 
+/* Refuses what this module does not do. */
+static int check_method(request_rec *r, const h2x_request_head *head)
+{
+    if (head->scheme && ap_cstr_casecmp(head->scheme, "https")
+        && ap_cstr_casecmp(head->scheme, "http")) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "h2x: :scheme '%s' is not served", head->scheme);
+        return HTTP_BAD_REQUEST;
+    }
+    if (!strcmp(head->method, "CONNECT")) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "h2x: CONNECT is not available over HTTP/2");
+        return HTTP_NOT_IMPLEMENTED;
+    }
+    return OK;
+}
+
 /* A virtual host that does not speak HTTP/2 is not here (RFC 9110, 15.5.20).*/
 static int check_vhost(request_rec *r)
 {
@@ -223,6 +250,9 @@ static int read_head(request_rec *r, h2x_stream *stream)
     if (!status) {
         status = check_authority(r, head);
     }
+    if (!status) {
+        status = check_method(r, head);
+    }
     r->status = HTTP_OK;
     announce_body(r, head);
     if (!ap_check_request_header(r) && !status) {
@@ -275,6 +305,23 @@ void h2x_request_fixup(request_rec *r)
     apply_config(stream, r);
 }
 
+/*
+ * Waits for a handler that goes on elsewhere, having returned SUSPENDED; what
+ * it waits for may take as long as it likes. The state is the last thing that
+ * ap_process_request_after_handler() sets, and nobody tells us.
+ */
+static void await_end(h2x_stream *stream)
+{
+    volatile conn_state_t *cs = stream->c2->cs;
+
+    h2x_lock_acquire(stream->lock);
+    stream->owner->may_wait_locked(stream->owner_baton);
+    while (cs->state == CONN_STATE_SUSPENDED) {
+        h2x_stream_wait_locked(stream, apr_time_now() + SUSPENDED_STEP);
+    }
+    h2x_lock_release(stream->lock);
+}
+
 void h2x_request_run(h2x_stream *stream, conn_rec *c1,
                      const h2x_runner *runner)
 {
@@ -302,6 +349,9 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     }
     ap_update_child_status(c2->sbh, SERVER_BUSY_WRITE, r);
     ap_process_async_request(r);
+    if (c2->cs->state == CONN_STATE_SUSPENDED) {
+        await_end(stream);
+    }
 }
 
 void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
@@ -314,6 +364,7 @@ void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
     }
     c2->sbh = runner->sbh;
     c2->current_thread = runner->thread;
+    c2->aborted = !stream->end_sent;
     if (logio_in) {
         /* its own filter on c2 has counted what was read there */
         logio_in(c2, stream->bytes_in - stream->bytes_read);

@@ -77,7 +77,7 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     session->buffer->len += H2X_FRAME_HEAD_LEN + length;
-    stream->progress = apr_time_now();
+    stream->progress = session->progress = apr_time_now();
     if (stream->out.memory < stream->max_memory) {
         h2x_stream_wake_locked(stream);
     }
@@ -313,6 +313,19 @@ void h2x_session_output(h2x_session *session, h2x_stream *stream)
     if (!stream->is_closed) {
         h2x_session_add_news(session, stream);
     }
+}
+
+apr_size_t h2x_session_queue_size(const h2x_session *session)
+{
+    return nghttp2_session_get_outbound_queue_size(session->ng);
+}
+
+int h2x_session_waits_for_client(const h2x_session *session,
+                                 const h2x_stream *stream, apr_time_t since)
+{
+    return session->progress <= since
+           || nghttp2_session_get_stream_remote_window_size(session->ng,
+                                                            stream->id) <= 0;
 }
 
 void h2x_session_cancel(h2x_session *session, h2x_stream *stream)

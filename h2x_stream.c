@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <apr_atomic.h>
 #include <apr_portable.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
@@ -18,6 +19,9 @@
 #define STORE_MAX 32
 #define POOL_MAX_FREE (32 * 1024)
 
+/* More streams than this have no number of their own. */
+#define NUMBER_MAX (64 * 1024)
+
 /* A chunk or segment takes in what follows while it has room. */
 #define CHUNK_MIN 4096
 #define SEGMENT_MIN 1024
@@ -31,6 +35,43 @@ struct h2x_stream_store {
     int count;
 };
 
+/*
+ * The numbers of streams are given out again when a stream is destroyed, so
+ * that they stay few: mod_cgid keeps something for each, for ever. They are
+ * a child's, and there may be several stores.
+ */
+static apr_uint32_t numbers_used[NUMBER_MAX / 32];
+
+static apr_uint32_t take_number(void)
+{
+    apr_uint32_t i, bit, used;
+
+    for (i = 0; i < NUMBER_MAX / 32; ++i) {
+        while ((used = apr_atomic_read32(&numbers_used[i])) != 0xffffffffu) {
+            for (bit = 0; used & (1u << bit); ++bit) {
+                continue;
+            }
+            if (apr_atomic_cas32(&numbers_used[i], used | (1u << bit), used)
+                == used) {
+                return i * 32 + bit;
+            }
+        }
+    }
+    return NUMBER_MAX;
+}
+
+static void return_number(apr_uint32_t number)
+{
+    apr_uint32_t i = number / 32, bit = 1u << number % 32, used;
+
+    if (number < NUMBER_MAX) {
+        do {
+            used = apr_atomic_read32(&numbers_used[i]);
+        } while (apr_atomic_cas32(&numbers_used[i], used & ~bit, used)
+                 != used);
+    }
+}
+
 /* A stream and what is kept with it. The pool must not hold the stream: it
  * is cleared when the stream goes back. */
 typedef struct {
@@ -42,6 +83,7 @@ static void destroy(h2x_stream *stream)
 {
     apr_pool_t *home = ((kept_stream *)stream)->home;
 
+    return_number(stream->number);
     apr_pool_destroy(stream->pool);
     apr_bucket_alloc_destroy(stream->bucket_alloc);
     apr_pool_destroy(home);
@@ -108,6 +150,7 @@ static h2x_stream *make_stream_locked(h2x_stream_store *store)
         return NULL;
     }
     apr_pool_tag(kept->stream.pool, "h2x_stream");
+    kept->stream.number = take_number();
     return &kept->stream;
 }
 
@@ -152,6 +195,7 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     apr_pool_t *pool = stream->pool;
     apr_bucket_alloc_t *bucket_alloc = stream->bucket_alloc;
     apr_thread_cond_t *changed = stream->changed;
+    apr_uint32_t number = stream->number;
 
     ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
     free_chunks(stream->in_first);
@@ -164,6 +208,7 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     stream->pool = pool;
     stream->bucket_alloc = bucket_alloc;
     stream->changed = changed;
+    stream->number = number;
 
     apr_thread_mutex_lock(store->lock);
     if (store->count < STORE_MAX) {
@@ -226,6 +271,7 @@ apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
     }
     memcpy(chunk->data + chunk->len, data, len);
     chunk->len += len;
+    stream->in_bytes += len;
     h2x_stream_wake_locked(stream);
     return APR_SUCCESS;
 }
@@ -238,6 +284,7 @@ apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks)
     h2x_lock_check(stream->lock);
     *chunks = stream->in_first;
     stream->in_first = stream->in_last = NULL;
+    stream->in_bytes = 0;
     for (chunk = *chunks; chunk; chunk = chunk->next) {
         len += chunk->len;
     }

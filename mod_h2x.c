@@ -271,20 +271,25 @@ static int allows_direct(conn_rec *c)
            && is_acceptable(c, c->base_server);
 }
 
-/* Before mod_ssl's hook, which reads from the connection. */
-static int enter_connection(conn_rec *c)
+/*
+ * A connection is back from the MPM. No other module's hook has anything to
+ * do: mod_ssl's would read from it, and take some of its pool each time.
+ */
+static int resume_connection(conn_rec *c)
 {
     h2x_conn *conn = h2x_conn_get(c);
 
-    if (!c->master && conn && conn->drive) {
-        h2x_drive_enter(conn->drive);
+    if (c->master || !conn || !conn->drive) {
+        return DECLINED;
     }
-    return DECLINED;
+    h2x_drive_run(conn->drive);
+    return OK;
 }
 
 static int process_connection(conn_rec *c)
 {
     h2x_conn *conn = h2x_conn_get(c);
+    apr_status_t rv;
 
     if (c->master || is_threaded == AP_MPMQ_NOT_SUPPORTED) {
         return DECLINED;
@@ -298,17 +303,14 @@ static int process_connection(conn_rec *c)
     if (!conn || !conn->protocol) {
         return DECLINED;
     }
-    if (!conn->drive) {
-        apr_status_t rv = h2x_drive_create(&conn->drive, c);
-
-        if (rv != APR_SUCCESS) {
-            ap_log_cerror(APLOG_MARK, APLOG_ERR, rv, c,
-                          "h2x(%s): cannot start a session", c->log_id);
-            return !OK;
-        }
-        /* its timers are for HTTP/1.1, and ended live connections */
-        ap_remove_input_filter_byhandle(c->input_filters, "reqtimeout");
+    rv = h2x_drive_create(&conn->drive, c);
+    if (rv != APR_SUCCESS) {
+        ap_log_cerror(APLOG_MARK, APLOG_ERR, rv, c,
+                      "h2x(%s): cannot start a session", c->log_id);
+        return !OK;
     }
+    /* its timers are for HTTP/1.1, and ended live connections */
+    ap_remove_input_filter_byhandle(c->input_filters, "reqtimeout");
     h2x_drive_run(conn->drive);
     return OK;
 }
@@ -321,7 +323,7 @@ static int pre_close_connection(conn_rec *c)
         return DECLINED;
     }
     h2x_drive_close(conn->drive);
-    return DONE;
+    return OK;
 }
 
 /* ---- requests ---- */
@@ -445,11 +447,11 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_protocol_propose(protocol_propose, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_protocol_switch(protocol_switch, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_protocol_get(protocol_get, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_process_connection(enter_connection, NULL, NULL,
+    ap_hook_process_connection(resume_connection, NULL, NULL,
                                APR_HOOK_REALLY_FIRST);
     ap_hook_process_connection(process_connection, before, NULL,
                                APR_HOOK_LAST);
-    ap_hook_pre_close_connection(pre_close_connection, NULL, mod_ssl,
+    ap_hook_pre_close_connection(pre_close_connection, NULL, NULL,
                                  APR_HOOK_LAST);
 
     ap_hook_map_to_storage(map_to_storage, core, NULL, APR_HOOK_REALLY_FIRST);

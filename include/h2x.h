@@ -11,8 +11,8 @@
 #include <http_core.h>
 #include <http_log.h>
 
-#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 121)
-#error "mod_h2x needs Apache httpd 2.4.51 or later"
+#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 125)
+#error "mod_h2x needs Apache httpd 2.4.55 or later"
 #endif
 
 extern module AP_MODULE_DECLARE_DATA h2x_module;

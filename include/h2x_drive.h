@@ -11,23 +11,17 @@
 typedef struct h2x_drive h2x_drive;
 
 /**
- * Starts HTTP/2 on a connection whose client speaks it, and enters it.
+ * Starts HTTP/2 on a connection whose client speaks it.
  * The connection's thread.
  */
 apr_status_t h2x_drive_create(h2x_drive **drive, conn_rec *c1);
 
 /**
- * Takes the connection from the MPM, before anyone touches its filters.
- * The connection's thread, first of all in the process_connection hook.
- */
-void h2x_drive_enter(h2x_drive *drive);
-
-/**
- * Drives a connection that was entered, until it has nothing to do or has
- * ended, and tells the MPM through c1->cs what to wait for. Never returns
- * while a request runs, so that the MPM may end the connection at any time
- * between two calls.
- * The connection's thread, within the process_connection hook.
+ * Drives a connection until it has nothing to do or has ended, and tells the
+ * MPM through c1->cs what to wait for. Never returns while a request runs, so
+ * that the MPM may end the connection at any time between two calls.
+ * The connection's thread, within the process_connection hook, before any
+ * other module touches the connection.
  */
 void h2x_drive_run(h2x_drive *drive);
 

@@ -1,9 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * What the two halves of the engine share: h2x_drive.c, which drives from any
- * thread, and h2x_conn.c, which is the connection thread. For these two only.
- * All functions want the lock held.
+ * What the parts of the engine share: h2x_drive.c, which drives from any
+ * thread, h2x_conn.c, which is the connection thread, and h2x_late.c, which
+ * looks after stalled streams. For these only. All functions want the lock
+ * held, but the callbacks of the watch.
  */
 #ifndef H2X_DRIVE_IMPL_H
 #define H2X_DRIVE_IMPL_H
@@ -38,10 +39,11 @@ struct h2x_drive {
     int ended_count;
     int running;       /* requests that run or end, on any thread */
     int running_max;
-    int has_deadline;  /* for streams that make no progress */
+    apr_time_t deadline; /* for streams that make no progress; 0: none */
     int offered;       /* pieces of work offered and not begun */
     apr_uint32_t unsent; /* a request wrote a little, to be sent soon; atomic */
     int gone;          /* the client is; nothing is read or written */
+    int is_closing;    /* no work is given away any more */
     int pending_input; /* reading stopped before all was read */
 
     /* the connection thread */
@@ -103,6 +105,17 @@ int h2x_drive_is_between_requests(const h2x_drive *drive);
 
 /** Takes the connection (back). Its own thread. */
 void h2x_drive_take_back_locked(h2x_drive *drive);
+
+/** Gives away what is to be done, unless the connection thread drives. */
+void h2x_drive_delegate_locked(h2x_drive *drive);
+
+/**
+ * Asks to look after streams at a time, if not earlier; 0 asks for nothing.
+ */
+void h2x_drive_set_deadline(h2x_drive *drive, apr_time_t deadline);
+
+/** What the watch calls at that time. */
+void h2x_drive_on_deadline(void *baton);
 
 /** Does what a stopping child should. The driver. */
 void h2x_drive_check_stopping(h2x_drive *drive);

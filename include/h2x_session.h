@@ -97,6 +97,16 @@ void h2x_session_output(h2x_session *session, h2x_stream *stream);
 void h2x_session_consumed(h2x_session *session, h2x_stream *stream,
                           apr_size_t len);
 
+/** How many frames wait to be sent. Lock held. */
+apr_size_t h2x_session_queue_size(const h2x_session *session);
+
+/**
+ * Tells whether it is the client for which a stream with output has to wait:
+ * its window is closed, or no stream at all has sent anything since a time.
+ */
+int h2x_session_waits_for_client(const h2x_session *session,
+                                 const h2x_stream *stream, apr_time_t since);
+
 /** Resets a stream that makes no progress, with CANCEL. */
 void h2x_session_cancel(h2x_session *session, h2x_stream *stream);
 

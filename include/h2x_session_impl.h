@@ -29,6 +29,7 @@ struct h2x_session {
     struct h2x_stream_ring news; /* those with new output */
     int stream_count;
     int is_fresh;
+    apr_time_t progress;    /* when bytes of any body were written */
     int drained;            /* the client has answered the PING */
     int goaway_said;
     size_t received;        /* bytes of bodies, to be credited */

@@ -106,6 +106,7 @@ struct h2x_stream {
     APR_RING_ENTRY(h2x_stream) news; /* among those with new output */
     int has_news;
     apr_int32_t id;
+    apr_uint32_t number;  /* tells it from all that the child has now */
     h2x_stream_state state;
     int is_closed;        /* for the client; its request may still run */
     apr_pool_t *pool;     /* runner */
@@ -119,6 +120,7 @@ struct h2x_stream {
     /* input */
     h2x_chunk *in_first;
     h2x_chunk *in_last;
+    apr_off_t in_bytes;   /* in these */
     int in_ended;         /* END_STREAM has come */
     apr_table_t *in_trailers; /* what came as trailers, in their own pool */
 

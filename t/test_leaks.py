@@ -132,4 +132,5 @@ def test_nothing_accumulates(server, tmp_path):
     assert same == pid
     print("%.0f KB, then %.0f KB" % (memory / 1024, memory_after / 1024))
     assert not after.exceeds(before)
-    assert memory_after < memory * 1.05
+    # AddressSanitizer keeps what was freed, to notice its use
+    assert lib_server.SANITIZE or memory_after < memory * 1.05

@@ -60,12 +60,12 @@ def test_once(server, any_h2, method, path, body, status, sent):
 
 def test_io_counts(server):
     """%I and %O: frames and heads are in them, TLS need not be."""
+    mark = server.access_mark()
     with server.h2() as c:
         c.request(path="/index.html")
-        mark = server.access_mark()
         c.request("POST", "/t/upload", body=b"x" * 50000)
         c.request(path="/file")
-        up, down = settled(server, mark, 2)
+        _, up, down = settled(server, mark, 3)
     assert up["uri"] == "/t/upload" and down["uri"] == "/file"
     assert 50000 <= int(up["in"]) < 60000
     assert 0 < int(up["out"]) < 2000

@@ -283,11 +283,11 @@ class Connection:
             pass
 
     def idle(self, seconds):
-        """Reads for a while: to see that nothing comes.  Returns the
-        number of frames that came."""
+        """Reads for a while: to see that nothing comes, or to be slow.
+        Returns the number of frames that came."""
         before = len(self.frames)
         try:
-            self.pump(lambda: False, seconds)
+            self.pump(lambda: False, seconds / patience())
         except Timeout:
             pass
         return len(self.frames) - before

@@ -1,0 +1,82 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/* The part of the engine that looks after streams which make no progress. */
+
+#include <httpd.h>
+#include <http_log.h>
+
+#include "h2x.h"
+#include "h2x_drive_impl.h"
+
+/*
+ * Asks to look after streams whose client takes nothing (H2StreamTimeout).
+ * One deadline is enough: when it has come, the next one is found.
+ */
+void h2x_drive_set_deadline(h2x_drive *drive, apr_time_t deadline)
+{
+    if (deadline && (!drive->deadline || deadline < drive->deadline)) {
+        drive->deadline = deadline;
+        h2x_watch_deadline(h2x_child_self->watch, &drive->watch, deadline);
+    }
+}
+
+typedef struct {
+    h2x_drive *drive;
+    apr_time_t now;
+    apr_time_t next; /* the earliest deadline left */
+} late_search;
+
+static void cancel_if_late(void *baton, h2x_stream *stream)
+{
+    late_search *search = baton;
+    apr_time_t deadline = stream->progress + stream->timeout;
+
+    if (stream->state != H2X_STREAM_DRAINING) {
+        return;
+    }
+    if (deadline <= search->now
+        && !h2x_session_waits_for_client(search->drive->session, stream,
+                                         search->now - stream->timeout)) {
+        /* it is others' turn: look again when it may be this one's fault */
+        deadline = search->now + stream->timeout;
+    }
+    if (deadline <= search->now) {
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, search->drive->c1,
+                      "h2x(%s-%d): client takes no data, timeout",
+                      search->drive->c1->log_id, stream->id);
+        h2x_session_cancel(search->drive->session, stream);
+    }
+    else if (!search->next || deadline < search->next) {
+        search->next = deadline;
+    }
+}
+
+int h2x_drive_is_between_requests(const h2x_drive *drive)
+{
+    return !h2x_session_stream_count(drive->session)
+           && !h2x_session_is_fresh(drive->session);
+}
+
+/*
+ * The deadline has come. The connection may be with the MPM: as long as it
+ * is not between requests, that only waits for its socket, and
+ * h2x_drive_run() takes the connection before anything else happens to it.
+ */
+void h2x_drive_on_deadline(void *baton)
+{
+    h2x_drive *drive = baton;
+    late_search search = { drive, apr_time_now(), 0 };
+
+    h2x_lock_acquire(&drive->lock);
+    drive->deadline = 0;
+    if (drive->driver == H2X_DRIVER_CONN && !drive->is_busy) {
+        h2x_drive_set_deadline(drive, search.now + APR_USEC_PER_SEC);
+    }
+    else if (!drive->gone && h2x_session_stream_count(drive->session)) {
+        h2x_session_each(drive->session, cancel_if_late, &search);
+        h2x_drive_set_deadline(drive, search.next);
+        h2x_drive_send_locked(drive);
+        h2x_drive_delegate_locked(drive);
+    }
+    h2x_lock_release(&drive->lock);
+}
