@@ -65,8 +65,8 @@ def test_io_counts(server):
         c.request(path="/index.html")
         c.request("POST", "/t/upload", body=b"x" * 50000)
         c.request(path="/file")
-        _, up, down = settled(server, mark, 3)
-    assert up["uri"] == "/t/upload" and down["uri"] == "/file"
+        entries = {e["uri"]: e for e in settled(server, mark, 3)}
+    up, down = entries["/t/upload"], entries["/file"]
     assert 50000 <= int(up["in"]) < 60000
     assert 0 < int(up["out"]) < 2000
     assert 0 < int(down["in"]) < 2000

@@ -139,3 +139,63 @@ def test_half_a_preface(server, said):
         sock.settimeout(10)
         while sock.recv(4096):
             pass
+
+
+def test_trailers_behind_a_length(server, h2):
+    """Announced trailers arrive also when they come late, in a frame of their
+    own behind a body of known length."""
+    for _ in range(20):
+        r = h2.start(h2.fields("POST", "/t/show-trailers", {
+            "content-length": "4", "trailer": "x-late"}), end=False)
+        h2.data(r.id, b"body")
+        h2.ping()
+        h2.trailers(r.id, [("x-late", "here")])
+        h2.wait(r)
+        assert "here" in r.text
+
+
+@pytest.mark.h2x_only("has one stream timeout for all")
+def test_earlier_deadline(server):
+    """A stream with a short H2StreamTimeout does not wait for the deadline of
+    one with a long one."""
+    server.write("copied/stalls", b"x" * 20000)
+    with server.h2(settings={h2raw.INITIAL_WINDOW_SIZE: 0}) as c:
+        c.wait_headers(c.get("/ranges"))
+        short = c.get("/copied/stalls")
+        assert c.pump(lambda: short.done, 10)
+        assert short.reset not in (None, h2raw.NO_ERROR)
+
+
+@pytest.mark.parametrize("code", [299, 418, 499, 599])
+def test_unregistered_status(server, h2, code):
+    """For a status without a reason phrase httpd answers 500, with a body."""
+    r = h2.request(path="/t/status?code=%d" % code)
+    one = server.http1(path="/t/status?code=%d" % code)
+    assert (r.status, r.ended, r.reset) == (one.status, True, None)
+
+
+def test_cut_off_is_logged_as_aborted(server, h2):
+    mark = server.access_mark()
+    r = h2.get("/big")
+    h2.wait_body(r, 1000)
+    h2.reset(r.id)
+    entry, = server.wait_access(1, since=mark, proto="HTTP/2.0")
+    assert entry["end"] == "X"
+
+
+@pytest.mark.h2x_only("refuses it in other words")
+def test_connect_is_refused(server, h2):
+    r = h2.start([(":method", "CONNECT"), (":authority", "localhost:80")])
+    h2.wait(r)
+    assert r.status == 501
+    assert h2.request(path="/index.html").status == 200
+
+
+@pytest.mark.h2x_only("resets it")
+def test_ids_are_used_again(server, h2):
+    """mod_cgid keeps something for each connection id that it has seen."""
+    def connection_id():
+        text = h2.request(path="/t/env").text
+        return next(line for line in text.splitlines()
+                    if line.startswith("connection: "))
+    assert len({connection_id() for _ in range(200)}) <= 8

@@ -460,11 +460,12 @@ static int do_env(request_rec *r)
 {
     ap_set_content_type(r, "text/plain");
     ap_rprintf(r, "method: %s\nprotocol: %s\nhostname: %s\nthe_request: %s\n"
-               "uri: %s\nargs: %s\nscheme: %s\nserver: %s\nport: %d\n",
+               "uri: %s\nargs: %s\nscheme: %s\nserver: %s\nport: %d\n"
+               "connection: %lx\n",
                r->method, r->protocol, r->hostname ? r->hostname : "-",
                r->the_request, r->unparsed_uri, r->args ? r->args : "-",
                ap_http_scheme(r), r->server->server_hostname,
-               (int)ap_get_server_port(r));
+               (int)ap_get_server_port(r), r->connection->id);
     ap_rputs("-- in\n", r);
     apr_table_do(print_field, r, r->headers_in, NULL);
     ap_rputs("-- env\n", r);
