@@ -61,7 +61,7 @@
 #define READ_MAX (256 * 1024)
 
 /* A request that takes longer than this is in the way of the others. */
-#define RUN_MAX (4 * 1000)
+#define RUN_MAX (8 * 1000)
 
 /* Frames that may wait to be sent, before reading stops. */
 #define QUEUE_MAX 1000

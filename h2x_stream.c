@@ -16,7 +16,7 @@
 #include "h2x_stream.h"
 
 /* How many streams a store keeps, and how much free memory each of them. */
-#define STORE_MAX 32
+#define STORE_MAX 128
 #define POOL_MAX_FREE (32 * 1024)
 
 /* More streams than this have no number of their own. */

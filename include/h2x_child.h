@@ -14,7 +14,7 @@
 #include "h2x_worker.h"
 
 /** Connections use different stores, so as not to wait for each other. */
-#define H2X_CHILD_STORES 8
+#define H2X_CHILD_STORES 4
 
 /** How the child is stopping, if it is. */
 typedef enum {
