@@ -113,7 +113,7 @@ void h2x_drive_arm(h2x_drive *drive)
     rv = h2x_watch_arm(h2x_child_self->watch, &drive->watch,
                        events_to_wait_for(drive));
     if (rv != APR_SUCCESS) {
-        ap_log_cerror(APLOG_MARK, APLOG_ERR, rv, drive->c1,
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, rv, drive->c1,
                       "h2x(%s): cannot wait for the client, closing",
                       drive->c1->log_id);
         h2x_drive_lose(drive);

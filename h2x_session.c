@@ -237,15 +237,23 @@ void h2x_session_consumed(h2x_session *session, h2x_stream *stream,
 
 /* ---- life ---- */
 
+static apr_status_t delete_callbacks(void *unused)
+{
+    nghttp2_session_callbacks_del(callbacks);
+    callbacks = NULL;
+    return APR_SUCCESS;
+}
+
 apr_status_t h2x_session_init(apr_pool_t *p)
 {
-    (void)p;
     if (callbacks) {
         return APR_SUCCESS;
     }
     if (nghttp2_session_callbacks_new(&callbacks)) {
         return APR_ENOMEM;
     }
+    apr_pool_cleanup_register(p, NULL, delete_callbacks,
+                              apr_pool_cleanup_null);
 #define CALLBACK(name, function) \
     nghttp2_session_callbacks_set_##name##_callback(callbacks, function)
     CALLBACK(on_begin_headers, on_begin_headers);

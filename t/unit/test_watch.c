@@ -19,6 +19,7 @@ static h2x_watch *watch;
 /* An entry with its socket, and the other end of that. */
 typedef struct {
     h2x_watch_entry entry;
+    apr_socket_t *socket;
     int ready;      /* the counters it raises */
     int ticks;
     int late;
@@ -66,7 +67,7 @@ static apr_status_t close_both(void *baton)
     return APR_SUCCESS;
 }
 
-static watched *add_raising(int counter)
+static watched *make(int counter)
 {
     watched *it = apr_pcalloc(unit_pool, sizeof(*it));
     apr_socket_t *socket = NULL;
@@ -83,17 +84,26 @@ static watched *add_raising(int counter)
     it->entry.on_deadline = on_deadline;
     it->entry.on_poke = on_poke;
     it->entry.baton = it;
-    h2x_watch_add(watch, &it->entry, socket, unit_pool);
+    it->socket = socket;
+    return it;
+}
+
+static watched *add_raising(int counter)
+{
+    watched *it = make(counter);
+
+    h2x_watch_add(watch, &it->entry, it->socket, unit_pool);
     return it;
 }
 
 static watched *add(void)
 {
-    watched *it = add_raising(READY);
+    watched *it = make(READY);
 
     it->ticks = TICKS;
     it->late = LATE;
     it->poked = POKED;
+    h2x_watch_add(watch, &it->entry, it->socket, unit_pool);
     return it;
 }
 
