@@ -71,6 +71,12 @@
 
 /* ---- writing ---- */
 
+int h2x_drive_is_between_requests(const h2x_drive *drive)
+{
+    return !h2x_session_stream_count(drive->session)
+           && !h2x_session_is_fresh(drive->session);
+}
+
 /* The client is gone: all of its streams are closed. */
 void h2x_drive_lose(h2x_drive *drive)
 {

@@ -51,12 +51,6 @@ static void cancel_if_late(void *baton, h2x_stream *stream)
     }
 }
 
-int h2x_drive_is_between_requests(const h2x_drive *drive)
-{
-    return !h2x_session_stream_count(drive->session)
-           && !h2x_session_is_fresh(drive->session);
-}
-
 /*
  * The deadline has come. The connection may be with the MPM: as long as it
  * is not between requests, that only waits for its socket, and
