@@ -1,0 +1,84 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * What Link header fields announce (RFC 8288), which of it may be pushed
+ * (RFC 9113, section 8.4), and the diary of what was. Pure: no threads, no
+ * connections.
+ */
+#ifndef H2X_PUSH_H
+#define H2X_PUSH_H
+
+#include <apr_pools.h>
+
+/** One link of a field. Its texts are parts of the field. */
+typedef struct h2x_link {
+    const char *text;      /* all of it: target and parameters */
+    apr_size_t text_len;
+    const char *target;    /* the URI reference between < and > */
+    apr_size_t target_len;
+    int is_preload;        /* rel=preload, of the response itself */
+    int is_nopush;
+} h2x_link;
+
+typedef enum {
+    H2X_LINK_END,          /* there is none left */
+    H2X_LINK_FOUND,
+    H2X_LINK_MALFORMED     /* `text` is what was skipped */
+} h2x_link_result;
+
+/** A resource as HTTP/2 names it. */
+typedef struct h2x_resource {
+    const char *scheme;
+    const char *authority;
+    const char *path;      /* with the query */
+} h2x_resource;
+
+/** Digests of what was pushed on a connection; the oldest goes first. */
+typedef struct h2x_diary {
+    apr_uint64_t *digests; /* of malloc(), made when the first one comes */
+    int size;              /* how many it may keep; 0: it keeps none */
+    int count;
+    int next;              /* where the next one goes */
+} h2x_diary;
+
+/**
+ * Reads the next link of a field's value (RFC 8288, appendix B.2), and moves
+ * on behind it. One that is malformed ends at the next comma that is neither
+ * quoted nor within < and >.
+ * @param value 0-terminated
+ */
+h2x_link_result h2x_link_next(const char **value, h2x_link *link);
+
+/**
+ * Makes a link with rel=preload from a URI reference. Browsers want to know
+ * what kind of thing it is: that is told by the ending of its path.
+ * @return NULL when this is no URI reference
+ */
+const char *h2x_link_make(apr_pool_t *p, const char *target);
+
+/**
+ * Resolves a URI reference against the resource that it was found in
+ * (RFC 3986, section 5), and drops its fragment.
+ * @return its path with the query; NULL when that is of another origin, or
+ *         the same resource
+ */
+const char *h2x_push_resolve(apr_pool_t *p, const h2x_resource *base,
+                             const char *target, apr_size_t target_len);
+
+/**
+ * The method of pushed requests by a client's Accept-Push-Policy.
+ * @param policy the field's value, or NULL when there is none
+ * @return "GET" or "HEAD"; NULL when nothing is to be pushed
+ */
+const char *h2x_push_method(const char *policy);
+
+/**
+ * Adds a resource to the diary.
+ * @return 0 when it is there already
+ */
+int h2x_diary_add(h2x_diary *diary, const h2x_resource *resource);
+
+/** Frees what the diary holds. */
+void h2x_diary_clear(h2x_diary *diary);
+
+#endif /* H2X_PUSH_H */
