@@ -1,0 +1,420 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <apr_cstr.h>
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <openssl/sha.h>
+
+#include "h2x_push.h"
+
+/* ---- links ---- */
+
+#define OWS " \t"
+
+/* Is this all of characters that URIs are made of (RFC 3986, section 2)? */
+static int is_reference(const char *s, apr_size_t len)
+{
+    apr_size_t i;
+
+    for (i = 0; i < len; ++i) {
+        if (s[i] == '%') {
+            if (len - i < 3 || !apr_isxdigit(s[i + 1])
+                || !apr_isxdigit(s[i + 2])) {
+                return 0;
+            }
+        }
+        else if (!s[i] || (!apr_isalnum(s[i])
+                           && !strchr("-._~:/?#[]@!$&'()*+,;=", s[i]))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Finds the end of a quoted string that begins here, or NULL. */
+static const char *end_of_quoted(const char *s)
+{
+    for (++s; *s && *s != '"'; ++s) {
+        if (*s == '\\' && s[1]) {
+            ++s;
+        }
+    }
+    return *s ? s + 1 : NULL;
+}
+
+/*
+ * Finds the comma that ends a malformed link. Brackets and quotes that are
+ * not closed protect nothing.
+ */
+static const char *skip_malformed(const char *s)
+{
+    while (*s && *s != ',') {
+        const char *end = NULL;
+
+        if (*s == '<') {
+            end = s + 1 + strcspn(s + 1, "<>");
+            end = (*end == '>') ? end + 1 : NULL;
+        }
+        else if (*s == '"') {
+            end = end_of_quoted(s);
+        }
+        s = end ? end : s + 1;
+    }
+    return s;
+}
+
+/* Is a word in a list with spaces between? Quoted pairs are seen through. */
+static int has_word(const char *list, apr_size_t len, const char *word)
+{
+    apr_size_t i, at = 0;
+    int is_same = 1;
+
+    for (i = 0; i < len; ++i) {
+        if (apr_isspace(list[i])) {
+            if (is_same && at && !word[at]) {
+                return 1;
+            }
+            at = 0;
+            is_same = 1;
+            continue;
+        }
+        if (list[i] == '\\' && i + 1 < len) {
+            ++i;
+        }
+        if (is_same) {
+            is_same = (word[at] && apr_tolower(list[i]) == word[at]);
+            at += is_same;
+        }
+    }
+    return is_same && at && !word[at];
+}
+
+static int is_name(const char *name, apr_size_t len, const char *wanted)
+{
+    return len == strlen(wanted) && !apr_cstr_casecmpn(name, wanted, len);
+}
+
+/*
+ * Reads the parameters of a link (RFC 8288, appendix B.3). Their values may
+ * hold more than a token has: that is how they are written.
+ * @return where they end, or NULL when a quote does not
+ */
+static const char *read_params(const char *s, h2x_link *link)
+{
+    int has_rel = 0, has_anchor = 0;
+
+    for (s += strspn(s, OWS); *s == ';'; s += strspn(s, OWS)) {
+        const char *name, *value = "";
+        apr_size_t name_len, value_len = 0;
+
+        name = s + 1 + strspn(s + 1, OWS);
+        name_len = strcspn(name, OWS "=;,");
+        s = name + name_len + strspn(name + name_len, OWS);
+        if (*s == '=') {
+            value = s + 1 + strspn(s + 1, OWS);
+            if (*value == '"') {
+                s = end_of_quoted(value++);
+                if (!s) {
+                    return NULL;
+                }
+                value_len = (apr_size_t)(s - 1 - value);
+            }
+            else {
+                value_len = strcspn(value, ";,");
+                s = value + value_len;
+            }
+        }
+        if (is_name(name, name_len, "rel") && !has_rel) {
+            has_rel = 1;
+            link->is_preload = has_word(value, value_len, "preload");
+        }
+        else if (is_name(name, name_len, "anchor")) {
+            has_anchor = 1;
+        }
+        else if (is_name(name, name_len, "nopush")) {
+            link->is_nopush = 1;
+        }
+    }
+    if (has_anchor) {
+        link->is_preload = 0;
+    }
+    return s;
+}
+
+/* Reads a link. Returns where it ends, or NULL when it is malformed. */
+static const char *read_link(const char *s, h2x_link *link)
+{
+    if (*s != '<') {
+        return NULL;
+    }
+    link->target = s + 1;
+    link->target_len = strcspn(link->target, "<>");
+    s = link->target + link->target_len;
+    if (*s != '>' || !is_reference(link->target, link->target_len)) {
+        return NULL;
+    }
+    s = read_params(s + 1, link);
+    return (s && (!*s || *s == ',')) ? s : NULL;
+}
+
+h2x_link_result h2x_link_next(const char **value, h2x_link *link)
+{
+    const char *end;
+
+    memset(link, 0, sizeof(*link));
+    *value += strspn(*value, OWS ",");
+    if (!**value) {
+        return H2X_LINK_END;
+    }
+    link->text = *value;
+    end = read_link(*value, link);
+    *value = end ? end : skip_malformed(*value);
+    link->text_len = (apr_size_t)(*value - link->text);
+    while (link->text_len && strchr(OWS, link->text[link->text_len - 1])) {
+        --link->text_len;
+    }
+    return end ? H2X_LINK_FOUND : H2X_LINK_MALFORMED;
+}
+
+/* What browsers fetch things as (the Fetch standard's destinations). */
+static const char *destination(const char *target)
+{
+    static const struct {
+        const char *ending;
+        const char *as;
+    } known[] = {
+        { "css", "style" }, { "js", "script" }, { "mjs", "script" },
+        { "woff2", "font" }, { "woff", "font" }, { "ttf", "font" },
+        { "otf", "font" }, { "avif", "image" }, { "gif", "image" },
+        { "ico", "image" }, { "jpeg", "image" }, { "jpg", "image" },
+        { "png", "image" }, { "svg", "image" }, { "webp", "image" },
+        { "vtt", "track" }, { "json", "fetch" }, { "wasm", "fetch" },
+    };
+    apr_size_t i, len = strcspn(target, "?#"), from = len;
+
+    while (from && apr_isalnum(target[from - 1])) {
+        --from;
+    }
+    for (i = 0; from && target[from - 1] == '.'
+                && i < sizeof(known) / sizeof(known[0]); ++i) {
+        if (is_name(target + from, len - from, known[i].ending)) {
+            return known[i].as;
+        }
+    }
+    return NULL;
+}
+
+const char *h2x_link_make(apr_pool_t *p, const char *target)
+{
+    const char *as = destination(target);
+
+    if (!is_reference(target, strlen(target))) {
+        return NULL;
+    }
+    if (!as) {
+        return apr_pstrcat(p, "<", target, ">; rel=preload", NULL);
+    }
+    /* these two are fetched anonymously, and a hint has to say so */
+    return apr_pstrcat(p, "<", target, ">; rel=preload; as=", as,
+                       !strcmp(as, "font") || !strcmp(as, "fetch")
+                       ? "; crossorigin" : NULL, NULL);
+}
+
+/* ---- targets ---- */
+
+/* Takes the port off an authority. Returns it, or the scheme's default. */
+static const char *split_port(const char *scheme, const char *authority,
+                              apr_size_t *len)
+{
+    apr_size_t i = *len;
+
+    while (i && apr_isdigit(authority[i - 1])) {
+        --i;
+    }
+    if (i && authority[i - 1] == ':') {
+        const char *port = authority + i;
+        int has_port = (i < *len);
+
+        *len = i - 1;
+        if (has_port) {
+            return port;
+        }
+    }
+    return apr_cstr_casecmp(scheme, "https") ? "80" : "443";
+}
+
+/* Is this the authority of a resource, or another name for it? */
+static int is_same_authority(const h2x_resource *base, const char *other,
+                             apr_size_t other_len)
+{
+    apr_size_t len = strlen(base->authority);
+    const char *port = split_port(base->scheme, base->authority, &len);
+    const char *other_port = split_port(base->scheme, other, &other_len);
+
+    return len == other_len && !apr_cstr_casecmpn(base->authority, other, len)
+           && strtoul(port, NULL, 10) == strtoul(other_port, NULL, 10);
+}
+
+/*
+ * Takes scheme and authority off a reference, where they are those of the
+ * base. Returns what is left, or NULL when it is of another origin.
+ */
+static const char *strip_origin(apr_pool_t *p, const h2x_resource *base,
+                                const char *ref)
+{
+    apr_size_t len = strcspn(ref, ":/?");
+
+    if (ref[len] == ':') {
+        if (!is_name(ref, len, base->scheme)
+            || strncmp(ref + len + 1, "//", 2)) {
+            return NULL;
+        }
+        ref += len + 1;
+    }
+    if (strncmp(ref, "//", 2)) {
+        return ref;
+    }
+    ref += 2;
+    len = strcspn(ref, "/?");
+    if (!is_same_authority(base, ref, len)) {
+        return NULL;
+    }
+    ref += len;
+    return (*ref == '/') ? ref : apr_pstrcat(p, "/", ref, NULL);
+}
+
+/* Removes the segments "." and ".." of a path (RFC 3986, section 5.2.4). */
+static void remove_dots(char *path)
+{
+    char *from = path, *to = path;
+
+    while (*from) {
+        apr_size_t len = 1 + strcspn(from + 1, "/");
+        int is_up = (len == 3 && from[1] == '.' && from[2] == '.');
+        int is_dot = is_up || (len == 2 && from[1] == '.');
+
+        while (is_up && to > path && *--to != '/') {
+            continue;
+        }
+        if (is_dot && !from[len]) {
+            *to++ = '/';
+        }
+        else if (!is_dot) {
+            memmove(to, from, len);
+            to += len;
+        }
+        from += len;
+    }
+    *to = '\0';
+}
+
+const char *h2x_push_resolve(apr_pool_t *p, const h2x_resource *base,
+                             const char *target, apr_size_t target_len)
+{
+    const char *ref = apr_pstrmemdup(p, target, target_len);
+    apr_size_t base_len = strcspn(base->path, "?"), path_len;
+    const char *query;
+    char *path;
+
+    *(char *)(ref + strcspn(ref, "#")) = '\0';
+    if (!*ref || !(ref = strip_origin(p, base, ref))) {
+        return NULL;
+    }
+    path_len = strcspn(ref, "?");
+    query = ref + path_len;
+    if (*ref == '/') {
+        base_len = 0;
+    }
+    else if (path_len) {
+        /* relative to the directory of the base */
+        while (base_len && base->path[base_len - 1] != '/') {
+            --base_len;
+        }
+    }
+    path = apr_pstrcat(p, apr_pstrmemdup(p, base->path, base_len),
+                       apr_pstrmemdup(p, ref, path_len), NULL);
+    if (*path != '/') {
+        return NULL;
+    }
+    remove_dots(path);
+    path = apr_pstrcat(p, path, query, NULL);
+    return strcmp(path, base->path) ? path : NULL;
+}
+
+/* ---- what a client wants ---- */
+
+const char *h2x_push_method(const char *policy)
+{
+    apr_size_t len;
+
+    if (!policy) {
+        return "GET";
+    }
+    policy += strspn(policy, OWS);
+    len = strcspn(policy, OWS ";");
+    if (is_name(policy, len, "none")) {
+        return NULL;
+    }
+    return is_name(policy, len, "head") ? "HEAD" : "GET";
+}
+
+/* ---- the diary ---- */
+
+static apr_uint64_t digest_of(const h2x_resource *resource)
+{
+    const char *parts[] = {
+        resource->scheme, resource->authority, resource->path
+    };
+    unsigned char hashes[3][SHA256_DIGEST_LENGTH];
+    unsigned char hash[SHA256_DIGEST_LENGTH];
+    apr_uint64_t digest;
+    int i;
+
+    /* each on its own, so that no part runs into the next */
+    for (i = 0; i < 3; ++i) {
+        SHA256((const unsigned char *)parts[i], strlen(parts[i]), hashes[i]);
+    }
+    SHA256(hashes[0], sizeof(hashes), hash);
+    memcpy(&digest, hash, sizeof(digest));
+    return digest;
+}
+
+int h2x_diary_add(h2x_diary *diary, const h2x_resource *resource)
+{
+    apr_uint64_t digest;
+    int i;
+
+    if (!diary->size) {
+        return 1;
+    }
+    digest = digest_of(resource);
+    for (i = 0; i < diary->count; ++i) {
+        if (diary->digests[i] == digest) {
+            return 0;
+        }
+    }
+    if (!diary->digests) {
+        diary->digests = calloc(diary->size, sizeof(*diary->digests));
+        if (!diary->digests) {
+            return 1;
+        }
+    }
+    diary->digests[diary->next] = digest;
+    diary->next = (diary->next + 1) % diary->size;
+    if (diary->count < diary->size) {
+        ++diary->count;
+    }
+    return 1;
+}
+
+void h2x_diary_clear(h2x_diary *diary)
+{
+    free(diary->digests);
+    diary->digests = NULL;
+    diary->count = 0;
+    diary->next = 0;
+}
