@@ -9,6 +9,7 @@
 
 #include "h2x.h"
 #include "h2x_conf.h"
+#include "h2x_push.h"
 
 #define UNSET APR_INT64_MIN
 
@@ -45,76 +46,154 @@ static const rule rules[H2X_CONF_COUNT] = {
     [H2X_MAX_HEADER_BLOCK_LEN] = { "H2MaxHeaderBlockLen", KIND_NUMBER,
                                    0, INT_MAX, 0 },
     [H2X_OUTPUT_BUFFERING] = { "H2OutputBuffering", KIND_FLAG, 0, 1, 1 },
+    [H2X_PUSH_DIARY_SIZE] = { "H2PushDiarySize", KIND_NUMBER, 0, 65536, 256 },
+    [H2X_EARLY_HINTS] = { "H2EarlyHints", KIND_FLAG, 0, 1, -1 },
 };
 
 static const rule dir_rules[H2X_DIR_CONF_COUNT] = {
     [H2X_STREAM_TIMEOUT] = { "H2StreamTimeout", KIND_SECONDS, 0, INT_MAX, -1 },
     [H2X_COPY_FILES] = { "H2CopyFiles", KIND_FLAG, 0, 1, 0 },
+    [H2X_PUSH] = { "H2Push", KIND_FLAG, 0, 1, 1 },
 };
 
-/* A configuration is just its values, in the order of the rules. */
+/* A configuration: its values in the order of the rules, and its lists,
+ * NULL as long as they are empty. */
 
-static apr_int64_t *create(apr_pool_t *p, int count)
+typedef struct {
+    apr_int64_t values[H2X_CONF_COUNT];
+    apr_array_header_t *orders; /* push_rule; later ones win */
+} server_conf;
+
+typedef struct {
+    apr_int64_t values[H2X_DIR_CONF_COUNT];
+    apr_array_header_t *resources; /* h2x_push_resource */
+    apr_array_header_t *hints;  /* h2x_hint */
+} dir_conf;
+
+typedef struct {
+    const char *type;
+    h2x_push_order order;
+} push_rule;
+
+static void clear(apr_int64_t *values, int count)
 {
-    apr_int64_t *values = apr_palloc(p, count * sizeof(*values));
     int i;
 
     for (i = 0; i < count; ++i) {
         values[i] = UNSET;
     }
-    return values;
 }
 
-static apr_int64_t *merge(apr_pool_t *p, const apr_int64_t *base,
-                          const apr_int64_t *add, int count)
+static void merge(apr_int64_t *values, const apr_int64_t *base,
+                  const apr_int64_t *add, int count)
 {
-    apr_int64_t *values = apr_palloc(p, count * sizeof(*values));
     int i;
 
     for (i = 0; i < count; ++i) {
         values[i] = (add[i] != UNSET) ? add[i] : base[i];
     }
-    return values;
+}
+
+static apr_array_header_t *merge_lists(apr_pool_t *p,
+                                       apr_array_header_t *base,
+                                       apr_array_header_t *add)
+{
+    return (base && add) ? apr_array_append(p, base, add)
+                         : (add ? add : base);
 }
 
 void *h2x_conf_create_server(apr_pool_t *p, server_rec *s)
 {
+    server_conf *conf = apr_pcalloc(p, sizeof(*conf));
+
     (void)s;
-    return create(p, H2X_CONF_COUNT);
+    clear(conf->values, H2X_CONF_COUNT);
+    return conf;
 }
 
 void *h2x_conf_merge_server(apr_pool_t *p, void *base, void *add)
 {
-    return merge(p, base, add, H2X_CONF_COUNT);
+    server_conf *conf = apr_pcalloc(p, sizeof(*conf));
+    server_conf *outer = base, *inner = add;
+
+    merge(conf->values, outer->values, inner->values, H2X_CONF_COUNT);
+    conf->orders = merge_lists(p, outer->orders, inner->orders);
+    return conf;
 }
 
 void *h2x_conf_create_dir(apr_pool_t *p, char *dir)
 {
+    dir_conf *conf = apr_pcalloc(p, sizeof(*conf));
+
     (void)dir;
-    return create(p, H2X_DIR_CONF_COUNT);
+    clear(conf->values, H2X_DIR_CONF_COUNT);
+    return conf;
 }
 
 void *h2x_conf_merge_dir(apr_pool_t *p, void *base, void *add)
 {
-    return merge(p, base, add, H2X_DIR_CONF_COUNT);
+    dir_conf *conf = apr_pcalloc(p, sizeof(*conf));
+    dir_conf *outer = base, *inner = add;
+
+    merge(conf->values, outer->values, inner->values, H2X_DIR_CONF_COUNT);
+    conf->resources = merge_lists(p, outer->resources, inner->resources);
+    conf->hints = merge_lists(p, outer->hints, inner->hints);
+    return conf;
 }
 
-static apr_int64_t value_of(const ap_conf_vector_t *config, const rule *rules,
-                            int key)
+static server_conf *server_of(const server_rec *s)
 {
-    const apr_int64_t *values = ap_get_module_config(config, &h2x_module);
+    return ap_get_module_config(s->module_config, &h2x_module);
+}
 
-    return (values[key] != UNSET) ? values[key] : rules[key].preset;
+static dir_conf *dir_of(const request_rec *r)
+{
+    return ap_get_module_config(r->per_dir_config, &h2x_module);
 }
 
 apr_int64_t h2x_conf_get(const server_rec *s, h2x_conf_key key)
 {
-    return value_of(s->module_config, rules, key);
+    apr_int64_t value = server_of(s)->values[key];
+
+    return (value != UNSET) ? value : rules[key].preset;
 }
 
 apr_int64_t h2x_conf_get_dir(const request_rec *r, h2x_dir_conf_key key)
 {
-    return value_of(r->per_dir_config, dir_rules, key);
+    apr_int64_t value = dir_of(r)->values[key];
+
+    return (value != UNSET) ? value : dir_rules[key].preset;
+}
+
+const apr_array_header_t *h2x_conf_resources(const request_rec *r)
+{
+    return dir_of(r)->resources;
+}
+
+const apr_array_header_t *h2x_conf_hints(const request_rec *r)
+{
+    return dir_of(r)->hints;
+}
+
+h2x_push_order h2x_conf_push_order(const server_rec *s, const char *type)
+{
+    const apr_array_header_t *orders = server_of(s)->orders;
+    apr_size_t len = strcspn(type, "; \t");
+    const push_rule *any = NULL;
+    int i;
+
+    for (i = orders ? orders->nelts - 1 : -1; i >= 0; --i) {
+        const push_rule *rule = &APR_ARRAY_IDX(orders, i, push_rule);
+
+        if (strlen(rule->type) == len
+            && !ap_cstr_casecmpn(rule->type, type, len)) {
+            return rule->order;
+        }
+        if (!any && !strcmp(rule->type, "*")) {
+            any = rule;
+        }
+    }
+    return any ? any->order : H2X_PUSH_AFTER;
 }
 
 /* The complaint about a value, which names all that is needed to mend it. */
@@ -193,20 +272,108 @@ static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
 
 static const char *set_server(cmd_parms *cmd, void *dir, const char *arg)
 {
-    apr_int64_t *values = ap_get_module_config(cmd->server->module_config,
-                                               &h2x_module);
     const rule *rule = cmd->info;
 
     (void)dir;
-    return parse(cmd, rule, arg, &values[rule - rules]);
+    return parse(cmd, rule, arg, &server_of(cmd->server)->values[rule - rules]);
 }
 
 static const char *set_dir(cmd_parms *cmd, void *dir, const char *arg)
 {
-    apr_int64_t *values = dir;
     const rule *rule = cmd->info;
 
-    return parse(cmd, rule, arg, &values[rule - dir_rules]);
+    return parse(cmd, rule, arg, &((dir_conf *)dir)->values[rule - dir_rules]);
+}
+
+/* Adds an element to a list that is made when it is needed. */
+static void *add_to(cmd_parms *cmd, apr_array_header_t **list, int size)
+{
+    if (!*list) {
+        *list = apr_array_make(cmd->pool, 2, size);
+    }
+    return apr_array_push(*list);
+}
+
+static const char *set_push_priority(cmd_parms *cmd, void *dir,
+                                     const char *type, const char *order,
+                                     const char *weight)
+{
+    static const char *const names[] = { "after", "before", "interleaved" };
+    static const rule weights = { "H2PushPriority", KIND_NUMBER, 1, 256, 16 };
+    const char *complaint = NULL;
+    apr_int64_t value;
+    push_rule *added;
+    int i;
+
+    (void)dir;
+    for (i = 0; i < 3 && ap_cstr_casecmp(order, names[i]); ++i) {
+        continue;
+    }
+    if (i == 3) {
+        return apr_psprintf(cmd->pool, "H2PushPriority '%s': must be after, "
+                            "before or interleaved", order);
+    }
+    if (weight && i == H2X_PUSH_BEFORE) {
+        return apr_psprintf(cmd->pool, "H2PushPriority '%s': before must be "
+                            "without a weight", weight);
+    }
+    if (weight && (complaint = parse(cmd, &weights, weight, &value))) {
+        return complaint;
+    }
+    if (weight) {
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, cmd->server,
+                     "H2PushPriority '%s': weights have no effect, what is "
+                     "of one priority is sent in turn", weight);
+    }
+    added = add_to(cmd, &server_of(cmd->server)->orders, sizeof(*added));
+    added->type = type;
+    added->order = i;
+    return NULL;
+}
+
+static const char *add_resource(cmd_parms *cmd, void *dir, const char *arg1,
+                                const char *arg2, const char *arg3)
+{
+    int has_add = !ap_cstr_casecmp(arg1, "add") && arg2;
+    const char *target = has_add ? arg2 : arg1;
+    const char *critical = has_add ? arg3 : arg2;
+    const char *link = h2x_link_make(cmd->pool, target);
+    h2x_push_resource *added;
+
+    if (!link) {
+        return apr_psprintf(cmd->pool, "H2PushResource '%s': must be a URL "
+                            "or path", target);
+    }
+    if ((critical && ap_cstr_casecmp(critical, "critical"))
+        || (arg3 && !has_add)) {
+        return apr_psprintf(cmd->pool, "H2PushResource '%s': must be "
+                            "critical, or nothing", arg3 ? arg3 : critical);
+    }
+    added = add_to(cmd, &((dir_conf *)dir)->resources, sizeof(*added));
+    added->target = target;
+    added->link = link;
+    added->is_critical = (critical != NULL);
+    return NULL;
+}
+
+static const char *add_hint(cmd_parms *cmd, void *dir, const char *name,
+                            const char *value)
+{
+    h2x_hint *added;
+
+    if (!*name || *ap_scan_http_token(name)) {
+        return apr_psprintf(cmd->pool, "H2EarlyHint '%s': must be the name "
+                            "of a header field", name);
+    }
+    if (*ap_scan_http_field_content(value)) {
+        return apr_psprintf(cmd->pool, "H2EarlyHint '%s': must be the value "
+                            "of a header field, without control characters",
+                            value);
+    }
+    added = add_to(cmd, &((dir_conf *)dir)->hints, sizeof(*added));
+    added->name = name;
+    added->value = value;
+    return NULL;
 }
 
 #define SERVER(name, key, help) \
@@ -247,5 +414,19 @@ const command_rec h2x_conf_directives[] = {
     AP_INIT_TAKE1("H2CopyFiles", set_dir, (void *)&dir_rules[H2X_COPY_FILES],
                   OR_FILEINFO,
                   "on to read files at once instead of keeping them open"),
+    AP_INIT_TAKE1("H2Push", set_dir, (void *)&dir_rules[H2X_PUSH],
+                  RSRC_CONF | OR_AUTHCFG,
+                  "off to push nothing that responses announce"),
+    SERVER("H2PushDiarySize", H2X_PUSH_DIARY_SIZE,
+           "number of pushes that a connection remembers, 0 for none"),
+    AP_INIT_TAKE23("H2PushPriority", set_push_priority, NULL, RSRC_CONF,
+                   "a content type or *, and after, before or interleaved"),
+    AP_INIT_TAKE123("H2PushResource", add_resource, NULL,
+                    OR_FILEINFO | OR_AUTHCFG,
+                    "[add] URL [critical]: what to announce before a response"),
+    SERVER("H2EarlyHints", H2X_EARLY_HINTS,
+           "on to announce resources in 103 responses, off to send none"),
+    AP_INIT_TAKE2("H2EarlyHint", add_hint, NULL, OR_FILEINFO | OR_AUTHCFG,
+                  "name and value of a header field for 103 responses"),
     { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL }
 };

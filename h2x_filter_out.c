@@ -15,6 +15,7 @@
 #include <util_varbuf.h>
 
 #include "h2x.h"
+#include "h2x_announce.h"
 #include "h2x_field.h"
 #include "h2x_filter.h"
 #include "h2x_stream.h"
@@ -47,8 +48,8 @@ typedef struct {
     apr_bucket *shared;     /* the last of them, */
     apr_os_file_t shared_fd; /* and its descriptor */
     int open_files;         /* descriptors that the stream keeps */
-    h2x_pending_head *heads; /* likewise not yet given */
-    h2x_pending_head **next_head;
+    h2x_pending *pending;   /* likewise not yet given */
+    h2x_pending **next_pending;
     apr_off_t body_left;    /* of the announced length; -1: none was */
     int status;             /* of the final head; 0: it was not read yet */
     int request_status;     /* of the request, at that time */
@@ -68,14 +69,10 @@ static void reclaim(out_ctx *ctx, apr_size_t returned)
 static void give_to_stream_locked(out_ctx *ctx, int flush)
 {
     h2x_stream *stream = ctx->stream;
-    h2x_pending_head **last = &stream->heads;
 
-    while (*last) {
-        last = &(*last)->next;
-    }
-    *last = ctx->heads;
-    ctx->heads = NULL;
-    ctx->next_head = &ctx->heads;
+    h2x_stream_append_locked(stream, ctx->pending);
+    ctx->pending = NULL;
+    ctx->next_pending = &ctx->pending;
     h2x_segments_move(&stream->out, &ctx->row);
     stream->out_ended |= ctx->ended;
     stream->out_failed |= ctx->failed;
@@ -150,12 +147,21 @@ static int wants_renegotiation(const request_rec *r)
     return 0;
 }
 
-/* The status of the request that answers, after internal redirects. */
-static int current_status(const request_rec *r)
+/* The request that answers, after internal redirects; or NULL. */
+static request_rec *current_request(const h2x_stream *stream)
 {
+    request_rec *r = stream->r;
+
     while (r && r->next) {
         r = r->next;
     }
+    return r;
+}
+
+static int current_status(const h2x_stream *stream)
+{
+    const request_rec *r = current_request(stream);
+
     return r ? r->status : 0;
 }
 
@@ -163,18 +169,20 @@ static int current_status(const request_rec *r)
 static void add_head(out_ctx *ctx, h2x_head *head)
 {
     h2x_stream *stream = ctx->stream;
-    h2x_pending_head *pending = apr_palloc(stream->pool, sizeof(*pending));
+    h2x_pending *pending = apr_palloc(stream->pool, sizeof(*pending));
+    request_rec *r = current_request(stream);
     const h2x_field *length;
 
-    pending->head = head;
+    pending->promises = h2x_announce_links(stream, r, head);
+    pending->head = h2x_announce_is_held_back(r, head) ? NULL : head;
     pending->next = NULL;
-    *ctx->next_head = pending;
-    ctx->next_head = &pending->next;
+    *ctx->next_pending = pending;
+    ctx->next_pending = &pending->next;
     if (head->status < 200) {
         return;
     }
     ctx->status = head->status;
-    ctx->request_status = current_status(stream->r);
+    ctx->request_status = current_status(stream);
     if (head->status == HTTP_FORBIDDEN && wants_renegotiation(stream->r)) {
         stream->needs_http11 = 1;
         fail(ctx, "TLS renegotiation needs HTTP/1.1");
@@ -413,11 +421,8 @@ static apr_status_t add_data(out_ctx *ctx, apr_bucket *b)
 static void end_response(out_ctx *ctx)
 {
     h2x_stream *stream = ctx->stream;
-    request_rec *r = stream->r;
+    request_rec *r = current_request(stream);
 
-    while (r && r->next) {
-        r = r->next;
-    }
     if (!ctx->status) {
         fail(ctx, "there is no head");
     }
@@ -451,7 +456,7 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
  */
 static void check_handler(out_ctx *ctx)
 {
-    int status = current_status(ctx->stream->r);
+    int status = current_status(ctx->stream);
 
     if (ctx->stream->c2->aborted) {
         fail(ctx, "the connection was marked as aborted");
@@ -539,7 +544,7 @@ void h2x_filter_out_add(conn_rec *c2, h2x_stream *stream)
     out_ctx *ctx = apr_pcalloc(c2->pool, sizeof(*ctx));
 
     ctx->stream = stream;
-    ctx->next_head = &ctx->heads;
+    ctx->next_pending = &ctx->pending;
     ctx->body_left = -1;
     ctx->lent = apr_brigade_create(c2->pool, c2->bucket_alloc);
     ctx->files = apr_brigade_create(c2->pool, c2->bucket_alloc);

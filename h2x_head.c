@@ -35,6 +35,50 @@ void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
     }
 }
 
+static char *copy(h2x_stream *stream, const char *text)
+{
+    return apr_pstrdup(stream->pool, text);
+}
+
+static void set_field(h2x_field *field, const char *name, const char *value)
+{
+    field->name = name;
+    field->name_len = strlen(name);
+    field->value = value;
+    field->value_len = strlen(value);
+}
+
+const h2x_head *h2x_head_promise(h2x_stream *stream,
+                                 const h2x_promising *promising,
+                                 const h2x_promise *promise)
+{
+    h2x_request_head *request = &stream->request;
+    h2x_head *head = apr_pcalloc(stream->pool, sizeof(*head));
+    int i;
+
+    request->method = promising->method;
+    request->scheme = copy(stream, promising->base.scheme);
+    request->authority = copy(stream, promising->base.authority);
+    request->path = copy(stream, promise->path);
+    head->fields = apr_palloc(stream->pool, (4 + promising->count)
+                              * sizeof(*head->fields));
+    set_field(&head->fields[0], ":method", request->method);
+    set_field(&head->fields[1], ":scheme", request->scheme);
+    set_field(&head->fields[2], ":authority", request->authority);
+    set_field(&head->fields[3], ":path", request->path);
+    head->count = 4;
+    for (i = 0; i < promising->count; ++i) {
+        const h2x_field *field = &promising->fields[i];
+        const char *value = copy(stream, field->value);
+
+        apr_table_addn(request->fields,
+                       h2x_field_name(stream->pool, field->name,
+                                      field->name_len), value);
+        set_field(&head->fields[head->count++], field->name, value);
+    }
+    return head;
+}
+
 /* Counts a field. Returns the limit that it exceeds. */
 static const char *count_field(h2x_request_head *head, const server_rec *s,
                                const char *name, apr_size_t name_len,

@@ -17,6 +17,7 @@
 #include <util_filter.h>
 
 #include "h2x.h"
+#include "h2x_announce.h"
 #include "h2x_conf.h"
 #include "h2x_field.h"
 #include "h2x_filter.h"
@@ -253,6 +254,9 @@ static int read_head(request_rec *r, h2x_stream *stream)
     if (!status) {
         status = check_method(r, head);
     }
+    if (!status) {
+        h2x_announce_begin(stream, r);
+    }
     r->status = HTTP_OK;
     announce_body(r, head);
     if (!ap_check_request_header(r) && !status) {
@@ -293,17 +297,100 @@ static void apply_config(h2x_stream *stream, const request_rec *r)
     h2x_lock_release(stream->lock);
 }
 
+/* ---- variables ---- */
+
+/* Says whether what this request announces is pushed. */
+static const char *get_push(apr_pool_t *p, const h2x_stream *stream,
+                            const request_rec *r)
+{
+    (void)p;
+    return stream->takes_push && (!r || h2x_conf_get_dir(r, H2X_PUSH))
+           ? "on" : "off";
+}
+
+static const char *get_http2(apr_pool_t *p, const h2x_stream *stream,
+                             const request_rec *r)
+{
+    (void)p;
+    (void)stream;
+    (void)r;
+    return "on";
+}
+
+static const char *get_pushed(apr_pool_t *p, const h2x_stream *stream,
+                              const request_rec *r)
+{
+    (void)p;
+    (void)r;
+    return stream->promised_on ? "PUSHED" : NULL;
+}
+
+static const char *get_pushed_on(apr_pool_t *p, const h2x_stream *stream,
+                                 const request_rec *r)
+{
+    (void)r;
+    return stream->promised_on ? apr_itoa(p, stream->promised_on) : NULL;
+}
+
+static const char *get_id(apr_pool_t *p, const h2x_stream *stream,
+                          const request_rec *r)
+{
+    (void)r;
+    return apr_itoa(p, stream->id);
+}
+
+static const char *get_tag(apr_pool_t *p, const h2x_stream *stream,
+                           const request_rec *r)
+{
+    (void)p;
+    (void)r;
+    return stream->c2->log_id;
+}
+
+static const struct {
+    const char *name;
+    const char *(*get)(apr_pool_t *p, const h2x_stream *stream,
+                       const request_rec *r);
+} variables[] = {
+    { "HTTP2", get_http2 },
+    { "H2PUSH", get_push },
+    { "H2_PUSH", get_push },
+    { "H2_PUSHED", get_pushed },
+    { "H2_PUSHED_ON", get_pushed_on },
+    { "H2_STREAM_ID", get_id },
+    { "H2_STREAM_TAG", get_tag },
+};
+#define VARIABLE_COUNT (sizeof(variables) / sizeof(variables[0]))
+
+const char *h2x_request_variable(apr_pool_t *p, const conn_rec *c2,
+                                 const request_rec *r, const char *name)
+{
+    apr_size_t i;
+
+    for (i = 0; i < VARIABLE_COUNT; ++i) {
+        if (!strcmp(variables[i].name, name)) {
+            return variables[i].get(p, h2x_conn_get(c2)->stream, r);
+        }
+    }
+    return NULL;
+}
+
 void h2x_request_fixup(request_rec *r)
 {
     h2x_stream *stream = h2x_conn_get(r->connection)->stream;
+    apr_size_t i;
 
-    apr_table_setn(r->subprocess_env, "HTTP2", "on");
-    apr_table_setn(r->subprocess_env, "H2_STREAM_ID",
-                   apr_itoa(r->pool, stream->id));
-    apr_table_setn(r->subprocess_env, "H2_STREAM_TAG",
-                   r->connection->log_id);
+    for (i = 0; i < VARIABLE_COUNT; ++i) {
+        const char *value = variables[i].get(r->pool, stream, r);
+
+        if (value) {
+            apr_table_setn(r->subprocess_env, variables[i].name, value);
+        }
+    }
     apply_config(stream, r);
 }
+
+/* ---- running ---- */
 
 /*
  * Waits for a handler that goes on elsewhere, having returned SUSPENDED; what
@@ -390,7 +477,7 @@ int h2x_request_may_wait(const request_rec *r)
                                                     strlen(handler)));
 }
 
-int h2x_request_stream_id(const conn_rec *c2)
+void h2x_request_announce(request_rec *r)
 {
-    return h2x_conn_get(c2)->stream->id;
+    h2x_announce_resources(h2x_conn_get(r->connection)->stream, r);
 }

@@ -20,6 +20,20 @@ static nghttp2_session_callbacks *callbacks;
 
 /* ---- receiving ---- */
 
+h2x_stream *h2x_session_add(h2x_session *session, int32_t id)
+{
+    h2x_stream *stream = h2x_stream_acquire(session->params.store, id,
+                                            session->params.lock);
+
+    if (stream) {
+        stream->owner = session->params.stream_owner;
+        stream->owner_baton = session->params.baton;
+        APR_RING_INSERT_TAIL(&session->all, stream, h2x_stream, all);
+        ++session->stream_count;
+    }
+    return stream;
+}
+
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
                             void *baton)
 {
@@ -30,15 +44,10 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
         || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
-    stream = h2x_stream_acquire(session->params.store, frame->hd.stream_id,
-                                session->params.lock);
+    stream = h2x_session_add(session, frame->hd.stream_id);
     if (!stream) {
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
-    stream->owner = session->params.stream_owner;
-    stream->owner_baton = session->params.baton;
-    APR_RING_INSERT_TAIL(&session->all, stream, h2x_stream, all);
-    ++session->stream_count;
     session->is_fresh = 0;
     nghttp2_session_set_stream_user_data(ng, stream->id, stream);
     return 0;
@@ -94,16 +103,37 @@ static void end_input(h2x_stream *stream)
     h2x_stream_wake_locked(stream);
 }
 
+void h2x_session_enqueue(h2x_session *session, h2x_stream *stream)
+{
+    stream->request.received = apr_time_now();
+    h2x_stream_advance_locked(stream, H2X_STREAM_QUEUED);
+    session->params.owner->ready(session->params.baton, stream);
+}
+
+/*
+ * A client that says nothing of priorities gets all that it asked for in
+ * turn: RFC 9218, section 4.2, would have it one after the other.
+ */
+static void set_priority(h2x_session *session, const h2x_stream *stream)
+{
+    const nghttp2_extpri priority = { NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1 };
+
+    if (!apr_table_get(stream->request.fields, "Priority")) {
+        nghttp2_session_change_extpri_stream_priority(session->ng, stream->id,
+                                                      &priority, 0);
+    }
+}
+
 static void end_head(h2x_session *session, h2x_stream *stream,
                      const nghttp2_frame *frame)
 {
     if (stream->state != H2X_STREAM_RECEIVING) {
         return;
     }
-    stream->request.received = apr_time_now();
     stream->request.has_body = !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
-    h2x_stream_advance_locked(stream, H2X_STREAM_QUEUED);
-    session->params.owner->ready(session->params.baton, stream);
+    stream->takes_push = h2x_session_takes_push(session);
+    set_priority(session, stream);
+    h2x_session_enqueue(session, stream);
 }
 
 static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
@@ -147,6 +177,14 @@ static int on_data_chunk_recv(nghttp2_session *ng, uint8_t flags, int32_t id,
     return 0;
 }
 
+void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
+{
+    stream->is_closed = 1;
+    h2x_session_remove_news(stream);
+    h2x_stream_wake_locked(stream);
+    session->params.owner->closed(session->params.baton, stream);
+}
+
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code,
                            void *baton)
 {
@@ -158,10 +196,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code,
             LOG(session, APLOG_DEBUG, "h2x(%s-%d): reset: %s",
                 LOG_ID(session), id, nghttp2_http2_strerror(code));
         }
-        stream->is_closed = 1;
-        h2x_session_remove_news(stream);
-        h2x_stream_wake_locked(stream);
-        session->params.owner->closed(session->params.baton, stream);
+        h2x_session_close_stream(session, stream);
     }
     return 0;
 }
@@ -294,6 +329,7 @@ static int submit_settings(h2x_session *session, const server_rec *s)
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
           (uint32_t)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS) },
         { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)window },
+        { NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 },
     };
     int rv = nghttp2_submit_settings(session->ng, NGHTTP2_FLAG_NONE, settings,
                                      sizeof(settings) / sizeof(settings[0]));
@@ -315,6 +351,7 @@ apr_status_t h2x_session_create(h2x_session **psession,
 
     session->params = *params;
     session->is_fresh = 1;
+    session->diary.size = (int)h2x_conf_get(s, H2X_PUSH_DIARY_SIZE);
     session->data_max = (apr_size_t)h2x_conf_get(s, H2X_MAX_DATA_FRAME_LEN);
     APR_RING_INIT(&session->all, h2x_stream, all);
     APR_RING_INIT(&session->news, h2x_stream, news);
@@ -333,6 +370,7 @@ void h2x_session_destroy(h2x_session *session)
 {
     ap_assert(session->stream_count == 0);
     nghttp2_session_del(session->ng);
+    h2x_diary_clear(&session->diary);
     free(session->nva);
 }
 
@@ -392,10 +430,7 @@ static void abort_stream(void *baton, h2x_stream *stream)
     h2x_session *session = baton;
 
     if (!stream->is_closed) {
-        stream->is_closed = 1;
-        h2x_session_remove_news(stream);
-        h2x_stream_wake_locked(stream);
-        session->params.owner->closed(session->params.baton, stream);
+        h2x_session_close_stream(session, stream);
     }
 }
 
@@ -411,5 +446,6 @@ void h2x_session_release(h2x_session *session, h2x_stream *stream)
     h2x_session_remove_news(stream);
     APR_RING_REMOVE(stream, all);
     --session->stream_count;
+    session->promised_count -= (stream->promised_on != 0);
     h2x_stream_release(session->params.store, stream);
 }

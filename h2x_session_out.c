@@ -98,6 +98,9 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
             frame->goaway.opaque_data_len ? ": " : "",
             (int)frame->goaway.opaque_data_len, frame->goaway.opaque_data);
     }
+    if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
+        h2x_session_promised(session, frame->push_promise.promised_stream_id);
+    }
     if (stream) {
         stream->bytes_out += H2X_FRAME_HEAD_LEN + frame->hd.length;
         if ((frame->hd.type == NGHTTP2_HEADERS
@@ -117,6 +120,10 @@ static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
     h2x_session *session = baton;
     h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
 
+    if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
+        h2x_session_not_promised(session,
+                                 frame->push_promise.promised_stream_id);
+    }
     if (stream && frame->hd.type == NGHTTP2_HEADERS) {
         LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: %s",
             LOG_ID(session), stream->id, nghttp2_strerror(error));
@@ -138,13 +145,9 @@ static void set_nv(nghttp2_nv *nv, const char *name, apr_size_t name_len,
     nv->flags = flags;
 }
 
-/*
- * Turns a head into what nghttp2 wants. Names and values stay where they
- * are, in the stream's pool, which outlives the frame.
- * @return how many, or -1 when there is no memory
- */
-static int make_nva(h2x_session *session, const h2x_head *head,
-                    const char *status)
+/* Names and values are in the stream's pool, which outlives the frame. */
+int h2x_session_make_nva(h2x_session *session, const h2x_head *head,
+                         const char *status)
 {
     int i, n = 0;
 
@@ -183,7 +186,7 @@ static int submit_head(h2x_session *session, h2x_stream *stream,
     status[1] = (char)('0' + head->status / 10 % 10);
     status[2] = (char)('0' + head->status % 10);
     status[3] = '\0';
-    n = make_nva(session, head, status);
+    n = h2x_session_make_nva(session, head, status);
     if (n < 0) {
         return NGHTTP2_ERR_NOMEM;
     }
@@ -201,13 +204,14 @@ static int submit_head(h2x_session *session, h2x_stream *stream,
 
 static int reset(h2x_session *session, h2x_stream *stream, uint32_t code)
 {
+    stream->was_reset = 1;
     return nghttp2_submit_rst_stream(session->ng, NGHTTP2_FLAG_NONE,
                                      stream->id, code);
 }
 
 static int submit_trailers(h2x_session *session, h2x_stream *stream)
 {
-    int n = make_nva(session, stream->out_trailers, NULL);
+    int n = h2x_session_make_nva(session, stream->out_trailers, NULL);
 
     stream->trailers_due = 0;
     return (n < 0) ? NGHTTP2_ERR_NOMEM
@@ -215,17 +219,56 @@ static int submit_trailers(h2x_session *session, h2x_stream *stream)
                                             session->nva, n);
 }
 
-/* Tells nghttp2 what is new with a stream. */
-static int submit(h2x_session *session, h2x_stream *stream)
+/*
+ * Submits the head of a response. Of what was promised, only a success is
+ * worth anything to the client.
+ */
+static int submit_response(h2x_session *session, h2x_stream *stream,
+                           const h2x_head *head)
+{
+    if (stream->promised_on && head->status < 200) {
+        return 0;
+    }
+    if (stream->promised_on && head->status >= 300) {
+        return reset(session, stream, NGHTTP2_CANCEL);
+    }
+    if (stream->promised_on) {
+        h2x_session_set_order(session, stream, head);
+    }
+    return submit_head(session, stream, head);
+}
+
+static int submit_pending(h2x_session *session, h2x_stream *stream)
 {
     int rv = 0;
 
-    if (stream->needs_http11) {
-        return reset(session, stream, NGHTTP2_HTTP_1_1_REQUIRED);
+    while (stream->pending && rv == 0 && !stream->was_reset) {
+        const h2x_pending *pending = stream->pending;
+
+        stream->pending = pending->next;
+        rv = h2x_session_promise(session, stream, pending->promises);
+        if (rv == 0 && pending->head) {
+            rv = submit_response(session, stream, pending->head);
+        }
     }
-    while (stream->heads && rv == 0) {
-        rv = submit_head(session, stream, stream->heads->head);
-        stream->heads = stream->heads->next;
+    return rv;
+}
+
+/* Tells nghttp2 what is new with a stream. */
+static int submit(h2x_session *session, h2x_stream *stream)
+{
+    int rv;
+
+    if (stream->was_reset) {
+        return 0;
+    }
+    if (stream->needs_http11) {
+        return reset(session, stream, stream->promised_on
+                     ? NGHTTP2_CANCEL : NGHTTP2_HTTP_1_1_REQUIRED);
+    }
+    rv = submit_pending(session, stream);
+    if (stream->was_reset) {
+        return rv;
     }
     if (rv == 0 && stream->out_failed && !stream->responded) {
         return reset(session, stream, NGHTTP2_INTERNAL_ERROR);

@@ -242,6 +242,17 @@ void h2x_stream_wake_locked(h2x_stream *stream)
     apr_thread_cond_signal(stream->changed);
 }
 
+void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending)
+{
+    h2x_pending **last = &stream->pending;
+
+    h2x_lock_check(stream->lock);
+    while (*last) {
+        last = &(*last)->next;
+    }
+    *last = pending;
+}
+
 apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
                                     apr_size_t len)
 {

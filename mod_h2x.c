@@ -388,8 +388,11 @@ static int before_handler(request_rec *r)
     if (!r->connection->master) {
         withdraw_upgrade(r);
     }
-    if (stream_conn(r) && h2x_request_may_wait(r)) {
-        h2x_drive_hand_over(r->connection);
+    if (stream_conn(r)) {
+        h2x_request_announce(r);
+        if (h2x_request_may_wait(r)) {
+            h2x_drive_hand_over(r->connection);
+        }
     }
     return DECLINED;
 }
@@ -405,19 +408,19 @@ static char *http2_var_lookup(apr_pool_t *p, server_rec *s, conn_rec *c,
                               request_rec *r, char *name)
 {
     h2x_conn *conn = c ? h2x_conn_get(c) : NULL;
+    const char *value = NULL;
 
     (void)s;
-    (void)r;
-    if (!strcmp(name, "HTTP2")) {
-        return (char *)(c && protocol_get(c) ? "on" : "off");
+    if (conn && conn->stream) {
+        value = h2x_request_variable(p, c, r, name);
     }
-    if (conn && conn->stream && !strcmp(name, "H2_STREAM_ID")) {
-        return apr_itoa(p, h2x_request_stream_id(c));
+    else if (!strcmp(name, "HTTP2")) {
+        value = c && protocol_get(c) ? "on" : "off";
     }
-    if (conn && conn->stream && !strcmp(name, "H2_STREAM_TAG")) {
-        return (char *)c->log_id;
+    else if (!strcmp(name, "H2PUSH") || !strcmp(name, "H2_PUSH")) {
+        value = "off";
     }
-    return (char *)"";
+    return (char *)(value ? value : "");
 }
 
 static void http2_get_num_workers(server_rec *s, int *min, int *max)

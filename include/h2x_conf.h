@@ -28,6 +28,8 @@ typedef enum {
     H2X_MAX_DATA_FRAME_LEN, /* 0: as the peer allows */
     H2X_MAX_HEADER_BLOCK_LEN, /* 0: nghttp2's own limit */
     H2X_OUTPUT_BUFFERING,
+    H2X_PUSH_DIARY_SIZE,
+    H2X_EARLY_HINTS,        /* -1: those that handlers make pass */
     H2X_CONF_COUNT
 } h2x_conf_key;
 
@@ -35,14 +37,44 @@ typedef enum {
 typedef enum {
     H2X_STREAM_TIMEOUT,     /* -1: the server's Timeout */
     H2X_COPY_FILES,
+    H2X_PUSH,
     H2X_DIR_CONF_COUNT
 } h2x_dir_conf_key;
+
+/** When the data of a push is sent (H2PushPriority). */
+typedef enum {
+    H2X_PUSH_AFTER,         /* when the response that promised it has none */
+    H2X_PUSH_BEFORE,        /* that waits for the push */
+    H2X_PUSH_INTERLEAVED    /* both in turn */
+} h2x_push_order;
+
+/** A resource to be announced (H2PushResource). */
+typedef struct h2x_push_resource {
+    const char *target;     /* URI reference */
+    const char *link;       /* the value of a Link field for it */
+    int is_critical;
+} h2x_push_resource;
+
+/** A field of early hints (H2EarlyHint). */
+typedef struct h2x_hint {
+    const char *name;
+    const char *value;
+} h2x_hint;
 
 /** Reads a value of a server or virtual host. */
 apr_int64_t h2x_conf_get(const server_rec *s, h2x_conf_key key);
 
 /** Reads a value that holds for a request, where it is mapped to. */
 apr_int64_t h2x_conf_get_dir(const request_rec *r, h2x_dir_conf_key key);
+
+/** The order for pushes of a content type, which may have parameters. */
+h2x_push_order h2x_conf_push_order(const server_rec *s, const char *type);
+
+/** What to announce for a request, as h2x_push_resource; or NULL. */
+const apr_array_header_t *h2x_conf_resources(const request_rec *r);
+
+/** The fields of early hints for a request, as h2x_hint; or NULL. */
+const apr_array_header_t *h2x_conf_hints(const request_rec *r);
 
 /** For the module's record: creating, merging, and the table of directives. */
 void *h2x_conf_create_server(apr_pool_t *p, server_rec *s);

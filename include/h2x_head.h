@@ -27,6 +27,14 @@ const char *h2x_head_add_field(h2x_stream *stream, const server_rec *s,
                                const char *value, apr_size_t value_len);
 
 /**
+ * Makes the head of a promised request (RFC 9113, section 8.4.1).
+ * @return the same, as it is sent
+ */
+const h2x_head *h2x_head_promise(h2x_stream *stream,
+                                 const h2x_promising *promising,
+                                 const h2x_promise *promise);
+
+/**
  * Keeps a trailer, in a pool of its own as the runner may use the stream's.
  * What may not come as a trailer is dropped, and so is what exceeds the
  * limits above.

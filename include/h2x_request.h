@@ -47,7 +47,15 @@ void h2x_request_end(h2x_stream *stream, const h2x_runner *runner);
  */
 int h2x_request_may_wait(const request_rec *r);
 
-/** The stream identifier of a secondary connection. */
-int h2x_request_stream_id(const conn_rec *c2);
+/** Announces what the configuration names for a request, see h2x_announce.h. */
+void h2x_request_announce(request_rec *r);
+
+/**
+ * Looks up a variable of a request, by the names that mod_http2 gave them.
+ * @param r the request as it is mapped, or NULL
+ * @return made from the pool; NULL when it has no value
+ */
+const char *h2x_request_variable(apr_pool_t *p, const conn_rec *c2,
+                                 const request_rec *r, const char *name);
 
 #endif /* H2X_REQUEST_H */

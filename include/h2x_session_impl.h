@@ -28,6 +28,8 @@ struct h2x_session {
     struct h2x_stream_ring all;  /* streams that were not released */
     struct h2x_stream_ring news; /* those with new output */
     int stream_count;
+    int promised_count;     /* of these, those that were promised */
+    h2x_diary diary;
     int is_fresh;
     apr_time_t progress;    /* when bytes of any body were written */
     int drained;            /* the client has answered the PING */
@@ -74,6 +76,36 @@ static APR_INLINE void h2x_session_remove_news(h2x_stream *stream)
         stream->has_news = 0;
     }
 }
+
+/** Adds a stream. Returns NULL when there is no memory. */
+h2x_stream *h2x_session_add(h2x_session *session, int32_t id);
+
+/** The head of a stream's request is complete. */
+void h2x_session_enqueue(h2x_session *session, h2x_stream *stream);
+
+/** A stream is closed, for the client. */
+void h2x_session_close_stream(h2x_session *session, h2x_stream *stream);
+
+/** May a promise be sent now? */
+int h2x_session_takes_push(const h2x_session *session);
+
+/** Sends promises that a stream makes. Returns an error of nghttp2. */
+int h2x_session_promise(h2x_session *session, h2x_stream *parent,
+                        const h2x_promise *promises);
+
+/** A promise was sent, or could not be. */
+void h2x_session_promised(h2x_session *session, int32_t id);
+void h2x_session_not_promised(h2x_session *session, int32_t id);
+
+/** Decides when the response to a promised request is sent. */
+void h2x_session_set_order(h2x_session *session, h2x_stream *stream,
+                           const h2x_head *head);
+
+/** Gives nghttp2 the fields of a head, which stay where they are.
+ * @param status as text, if it has one
+ * @return how many are in session->nva, or -1 when there is no memory */
+int h2x_session_make_nva(h2x_session *session, const h2x_head *head,
+                         const char *status);
 
 /** Registers the callbacks for sending. */
 void h2x_session_out_init(nghttp2_session_callbacks *callbacks);

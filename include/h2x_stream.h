@@ -23,6 +23,7 @@
 
 #include "h2x_field.h"
 #include "h2x_lock.h"
+#include "h2x_push.h"
 
 /**
  * How far the work on a stream is; it only ever goes forward. The states
@@ -80,11 +81,27 @@ typedef struct h2x_segments {
     apr_size_t returned; /* borrowed segments that were dropped so far */
 } h2x_segments;
 
-/** A response head that waits to be sent. */
-typedef struct h2x_pending_head {
-    struct h2x_pending_head *next;
-    h2x_head *head;
-} h2x_pending_head;
+/** A resource of the same origin that a response announces. */
+typedef struct h2x_promise {
+    struct h2x_promise *next;
+    const char *path;
+    int is_critical;   /* wanted before the response itself */
+} h2x_promise;
+
+/** What the promises of a stream have in common. */
+typedef struct h2x_promising {
+    const char *method;
+    h2x_resource base; /* what the client asked for */
+    int count;
+    h2x_field fields[1]; /* as many as fit: those that select a response */
+} h2x_promising;
+
+/** What waits to be sent before the body. */
+typedef struct h2x_pending {
+    struct h2x_pending *next;
+    h2x_promise *promises; /* these first */
+    h2x_head *head;        /* NULL when there are just promises */
+} h2x_pending;
 
 typedef struct h2x_stream h2x_stream;
 
@@ -116,6 +133,11 @@ struct h2x_stream {
     const h2x_stream_owner *owner;
     void *owner_baton;
     h2x_request_head request; /* runner */
+    apr_int32_t promised_on; /* the stream that promised it; 0: none did */
+    int is_critical;      /* of a promise */
+    int takes_push;       /* may the client be promised anything? */
+    h2x_promising *promising; /* runner; NULL: nothing is to be promised */
+    int is_announced;     /* runner: what the configuration names was sent */
 
     /* input */
     h2x_chunk *in_first;
@@ -125,8 +147,9 @@ struct h2x_stream {
     apr_table_t *in_trailers; /* what came as trailers, in their own pool */
 
     /* output */
-    h2x_pending_head *heads; /* not yet sent: interim ones, the final one */
+    h2x_pending *pending; /* not yet sent: interim heads, the final one */
     int responded;        /* the final head was submitted */
+    int was_reset;        /* RST_STREAM was submitted */
     h2x_segments out;
     int out_ended;        /* there will be no more of it */
     int out_failed;       /* it ends here, half-way */
@@ -179,6 +202,9 @@ apr_status_t h2x_stream_wait_locked(h2x_stream *stream, apr_time_t deadline);
 
 /** Ends the waiting of a runner. Lock held. */
 void h2x_stream_wake_locked(h2x_stream *stream);
+
+/** Adds what is to be sent before the body. Lock held. */
+void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending);
 
 /** Adds bytes of the request's body; driver. APR_SUCCESS or APR_ENOMEM. */
 apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,

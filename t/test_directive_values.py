@@ -12,7 +12,8 @@ from lib.server import httpd_binary
 INT_MAX = 2 ** 31 - 1
 INT64_MAX = 2 ** 63 - 1
 
-FLAGS = ["H2Direct", "H2ModernTLSOnly", "H2OutputBuffering", "H2CopyFiles"]
+FLAGS = ["H2Direct", "H2ModernTLSOnly", "H2OutputBuffering", "H2CopyFiles",
+         "H2Push", "H2EarlyHints"]
 NUMBERS = {     # least, greatest
     "H2MaxSessionStreams": (1, INT_MAX),
     "H2WindowSize": (1024, INT_MAX),
@@ -23,9 +24,12 @@ NUMBERS = {     # least, greatest
     "H2TLSCoolDownSecs": (0, INT_MAX),
     "H2MaxDataFrameLen": (0, INT_MAX),
     "H2MaxHeaderBlockLen": (0, INT_MAX),
+    "H2PushDiarySize": (0, 65536),
 }
 TIMES = ["H2StreamTimeout", "H2MaxWorkerIdleSeconds"]
-ALL = FLAGS + list(NUMBERS) + TIMES
+# of several arguments: see test_directives_push.py
+LISTS = ["H2PushPriority", "H2PushResource", "H2EarlyHint"]
+ALL = FLAGS + list(NUMBERS) + TIMES + LISTS
 
 BAD_FLAGS = ["yes", "1", "onn", "of", "on,off", "true"]
 BAD_NUMBERS = ["many", "-1", "+1", "10x", "1.5", "1e3", "0x10", " 10",

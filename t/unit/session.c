@@ -363,15 +363,13 @@ h2x_stream *run(int at)
 
 void say_head(h2x_stream *stream, const char *text)
 {
-    h2x_pending_head *pending = apr_pcalloc(stream->pool, sizeof(*pending));
-    h2x_pending_head **last = &stream->heads;
+    h2x_pending *pending = apr_pcalloc(stream->pool, sizeof(*pending));
 
     pending->head = h2x_field_parse_head(stream->pool, text, strlen(text));
     assert_non_null(pending->head);
-    while (*last) {
-        last = &(*last)->next;
-    }
-    *last = pending;
+    h2x_lock_acquire(lock);
+    h2x_stream_append_locked(stream, pending);
+    h2x_lock_release(lock);
 }
 
 void say(h2x_stream *stream, const char *data, size_t len)

@@ -26,6 +26,7 @@ server_rec *ap_server_conf;
 
 apr_pool_t *unit_pool;
 apr_int64_t unit_conf[H2X_CONF_COUNT];
+h2x_push_order unit_push_order;
 int unit_log_count;
 char unit_log_line[512];
 int unit_no_threads;
@@ -93,6 +94,12 @@ apr_int64_t h2x_conf_get(const server_rec *s UNUSED, h2x_conf_key key)
     return unit_conf[key];
 }
 
+h2x_push_order h2x_conf_push_order(const server_rec *s UNUSED,
+                                   const char *type UNUSED)
+{
+    return unit_push_order;
+}
+
 /* ---- helpers ---- */
 
 void unit_begin(void)
@@ -113,6 +120,7 @@ int unit_end(int failed)
 int unit_setup(void **state UNUSED)
 {
     memset(unit_conf, 0, sizeof(unit_conf));
+    unit_push_order = H2X_PUSH_AFTER;
     memset(counters, 0, sizeof(counters));
     unit_log_count = 0;
     unit_log_line[0] = '\0';

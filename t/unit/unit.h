@@ -37,6 +37,9 @@ extern apr_pool_t *unit_pool;
 /** What h2x_conf_get() returns; all 0 before each test. */
 extern apr_int64_t unit_conf[H2X_CONF_COUNT];
 
+/** What h2x_conf_push_order() returns. */
+extern h2x_push_order unit_push_order;
+
 /** What was logged in this test: how many lines, and the last of them. */
 extern int unit_log_count;
 extern char unit_log_line[512];

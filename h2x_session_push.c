@@ -1,0 +1,125 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/* The promises of a session (RFC 9113, section 8.4). */
+
+#include "h2x_conf.h"
+#include "h2x_head.h"
+#include "h2x_session_impl.h"
+
+/* So many promised streams may be unfinished, on one connection: a page that
+ * wants more at a time is better asked for its parts. */
+#define PROMISED_MAX 32
+
+int h2x_session_takes_push(const h2x_session *session)
+{
+    return session->state == H2X_SESSION_OPEN
+           && nghttp2_session_get_remote_settings(
+                  session->ng, NGHTTP2_SETTINGS_ENABLE_PUSH)
+           && nghttp2_session_get_remote_settings(
+                  session->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
+/* Is there room for another promised stream? */
+static int has_room(const h2x_session *session)
+{
+    return session->promised_count < PROMISED_MAX
+           && (uint32_t)session->promised_count
+                  < nghttp2_session_get_remote_settings(
+                        session->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
+/*
+ * Promises a resource. The stream is RECEIVING until the promise was sent:
+ * then its request begins.
+ */
+static int promise(h2x_session *session, h2x_stream *parent,
+                   const h2x_promise *promise)
+{
+    h2x_stream *stream = h2x_session_add(session, 0);
+    int n, rv = NGHTTP2_ERR_NOMEM;
+
+    if (!stream) {
+        return rv;
+    }
+    stream->promised_on = parent->id;
+    stream->is_critical = promise->is_critical;
+    stream->in_ended = 1;
+    ++session->promised_count;
+    n = h2x_session_make_nva(session, h2x_head_promise(stream,
+                                 parent->promising, promise), NULL);
+    if (n >= 0) {
+        rv = nghttp2_submit_push_promise(session->ng, NGHTTP2_FLAG_NONE,
+                                         parent->id, session->nva, n, stream);
+    }
+    if (rv < 0) {
+        h2x_session_release(session, stream);
+        return rv;
+    }
+    stream->id = rv;
+    LOG(session, APLOG_DEBUG, "h2x(%s-%d): promise of %s is stream %d",
+        LOG_ID(session), parent->id, promise->path, stream->id);
+    return 0;
+}
+
+int h2x_session_promise(h2x_session *session, h2x_stream *parent,
+                        const h2x_promise *promises)
+{
+    int rv = 0;
+
+    for (; promises && rv == 0; promises = promises->next) {
+        h2x_resource resource = parent->promising->base;
+
+        resource.path = promises->path;
+        if (!h2x_session_takes_push(session) || !has_room(session)) {
+            break;
+        }
+        if (h2x_diary_add(&session->diary, &resource)) {
+            rv = promise(session, parent, promises);
+        }
+    }
+    return nghttp2_is_fatal(rv) ? rv : 0;
+}
+
+void h2x_session_promised(h2x_session *session, int32_t id)
+{
+    h2x_stream *stream = h2x_session_stream(session, id);
+
+    if (stream && !stream->is_closed) {
+        h2x_session_enqueue(session, stream);
+    }
+}
+
+/* The stream that promised it is closed, or the client has gone off it. */
+void h2x_session_not_promised(h2x_session *session, int32_t id)
+{
+    h2x_stream *stream;
+
+    if (h2x_session_stream(session, id)) {
+        return; /* nghttp2 knows it, and will close it */
+    }
+    APR_RING_FOREACH(stream, &session->all, h2x_stream, all) {
+        if (stream->id == id) {
+            h2x_session_close_stream(session, stream);
+            break;
+        }
+    }
+}
+
+/*
+ * Puts a pushed response before, after or beside the one that promised it, by
+ * urgency (RFC 9218, section 4.1).
+ */
+void h2x_session_set_order(h2x_session *session, h2x_stream *stream,
+                           const h2x_head *head)
+{
+    const h2x_field *type = h2x_field_find(head, "content-type");
+    nghttp2_extpri priority = { NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1 };
+    h2x_push_order order = stream->is_critical ? H2X_PUSH_BEFORE
+        : h2x_conf_push_order(session->params.server, type ? type->value : "");
+
+    if (order != H2X_PUSH_INTERLEAVED) {
+        priority.urgency += (order == H2X_PUSH_AFTER) ? 1 : -1;
+    }
+    nghttp2_session_change_extpri_stream_priority(session->ng, stream->id,
+                                                  &priority, 0);
+}
