@@ -14,7 +14,8 @@ import hpack
 from hyperframe import frame as hf
 from hyperframe.frame import (  # re-exported for tests
     ContinuationFrame, DataFrame, GoAwayFrame, HeadersFrame, PingFrame,
-    PriorityFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame)
+    PriorityFrame, PushPromiseFrame, RstStreamFrame, SettingsFrame,
+    WindowUpdateFrame)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -48,7 +49,20 @@ class Response:
         self.pieces = []        # payload of each DATA frame
         self.reset = None       # error code of a RST_STREAM
         self.ended = False      # END_STREAM was seen
+        self.promises = []      # the Responses that were promised on it
+        # Of a promised one: the stream that it was promised on, and the
+        # fields of its PUSH_PROMISE.
         self.pushed_by = None
+        self.request = []
+
+    @property
+    def path(self):
+        """Of a promised one: what it answers."""
+        return dict(self.request).get(":path")
+
+    @property
+    def promised_paths(self):
+        return [p.path for p in self.promises]
 
     @property
     def status(self):
@@ -83,7 +97,8 @@ class Response:
 class Connection:
     """One connection over a connected socket.
 
-    settings:  dict sent in the first SETTINGS frame; no push by default.
+    settings:  dict sent in the first SETTINGS frame; no push by default
+               ({ENABLE_PUSH: 1} allows it, None leaves the setting out).
     ack:       answer SETTINGS and PING.
     windows:   give back flow control credit for each DATA frame received.
     greet:     send preface and SETTINGS at once.
@@ -101,12 +116,15 @@ class Connection:
         self.decoder = hpack.Decoder()
         self.decoder.max_header_list_size = 1 << 24
         self.frames = []
+        self.heads = []             # of each frame: length, type, flags, id
+        self.blocks = []            # (frame that began it, field block)
         self.streams = {}
         self.goaways = []           # (last stream id, error code, data)
         self.peer_settings = {}
         self.settings_seen = 0
         self.settings_acked = 0
         self.pongs = []
+        self.promises = []          # promised Responses, in order
         self.eof = False            # the server has closed
         self.error = None           # the OSError that ended reading
         self.next_id = 1
@@ -134,7 +152,9 @@ class Connection:
                              flags, stream_id) + payload)
 
     def greet(self, settings=None):
-        first = SettingsFrame(settings={ENABLE_PUSH: 0, **(settings or {})})
+        values = {ENABLE_PUSH: 0, **(settings or {})}
+        first = SettingsFrame(settings={k: v for k, v in values.items()
+                                        if v is not None})
         self.raw(PREFACE + first.serialize())
 
     def fields(self, method="GET", path="/", headers=(), authority=None,
@@ -298,6 +318,19 @@ class Connection:
                    "end of streams %s" % [r.id for r in responses])
         return responses[0]
 
+    def wait_pushed(self, response, timeout=None):
+        """Until a stream and all that was promised on it are over.  Returns
+        the promised ones, in order."""
+        self.wait(response, timeout=timeout)
+        if response.promises:
+            self.wait(*response.promises, timeout=timeout)
+        return response.promises
+
+    def order(self, kind, stream_id, nth=0):
+        """Place of a stream's n-th frame of a kind among all frames."""
+        return [at for at, f in enumerate(self.frames) if type(f) is kind
+                and f.stream_id == stream_id][nth]
+
     def wait_headers(self, response, timeout=None):
         self.until(lambda: response.headers or response.done, timeout,
                    "response head on stream %d" % response.id)
@@ -357,6 +390,7 @@ class Connection:
             frame.parse_body(memoryview(payload))
             at += 9 + length
             self.frames.append(frame)
+            self.heads.append((length,) + struct.unpack(">BBL", head[3:]))
             self._handle(frame, length, acks)
         del self._in[:at]
         if acks:
@@ -380,7 +414,7 @@ class Connection:
                     acks.append(WindowUpdateFrame(
                         f.stream_id, window_increment=length))
             stream.ended |= "END_STREAM" in f.flags
-        elif isinstance(f, (HeadersFrame, hf.PushPromiseFrame)):
+        elif isinstance(f, (HeadersFrame, PushPromiseFrame)):
             self._block = (f, bytearray(f.data))
             self._close_block(f)
         elif isinstance(f, ContinuationFrame):
@@ -427,12 +461,15 @@ class Connection:
             return
         first, block = self._block
         self._block = None
+        self.blocks.append((first, bytes(block)))
         fields = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in
                   self.decoder.decode(bytes(block), raw=True)]
-        if isinstance(first, hf.PushPromiseFrame):
+        if isinstance(first, PushPromiseFrame):
             pushed = self._stream(first.promised_stream_id)
             pushed.pushed_by = first.stream_id
             pushed.request = fields
+            self._stream(first.stream_id).promises.append(pushed)
+            self.promises.append(pushed)
             return
         stream = self._stream(first.stream_id)
         if stream.headers:

@@ -21,10 +21,12 @@
 #include "http_protocol.h"
 #include "http_request.h"
 #include "ap_mpm.h"
+#include "mod_http2.h"
 #include "util_md5.h"
 #include "util_script.h"
 #include "apr_atomic.h"
 #include "apr_md5.h"
+#include "apr_optional.h"
 #include "apr_shm.h"
 #include "apr_strings.h"
 
@@ -455,6 +457,24 @@ static int do_fields(request_rec *r)
     return OK;
 }
 
+/* What the HTTP/2 module tells other modules. */
+static void print_vars(request_rec *r)
+{
+    static const char *const names[] = {
+        "HTTP2", "H2PUSH", "H2_PUSH", "H2_PUSHED", "H2_PUSHED_ON",
+        "H2_STREAM_ID", "H2_STREAM_TAG"
+    };
+    APR_OPTIONAL_FN_TYPE(http2_var_lookup) *lookup;
+    apr_size_t i;
+
+    lookup = APR_RETRIEVE_OPTIONAL_FN(http2_var_lookup);
+    for (i = 0; lookup && i < sizeof(names) / sizeof(names[0]); ++i) {
+        const char *value = lookup(r->pool, r->server, r->connection, r,
+                                   (char *)names[i]);
+        ap_rprintf(r, "var %s: %s\n", names[i], value ? value : "");
+    }
+}
+
 /* What the request looks like from inside. */
 static int do_env(request_rec *r)
 {
@@ -466,6 +486,7 @@ static int do_env(request_rec *r)
                r->the_request, r->unparsed_uri, r->args ? r->args : "-",
                ap_http_scheme(r), r->server->server_hostname,
                (int)ap_get_server_port(r), r->connection->id);
+    print_vars(r);
     ap_rputs("-- in\n", r);
     apr_table_do(print_field, r, r->headers_in, NULL);
     ap_rputs("-- env\n", r);
