@@ -1,0 +1,112 @@
+#!/bin/bash
+# make fuzz: gives each fuzzer of this directory FUZZ_SECONDS of inputs, with
+# the engine under AddressSanitizer and UBSan. The exit status is 0 when none
+# found anything. FUZZ chooses fuzzers: make fuzz FUZZ="link" FUZZ_SECONDS=600
+#
+# To add one: write fuzz_NAME.c (see fuzz.h), and, if they help, NAME.dict and
+# a function in seeds.py. All it does goes to the build directory: what a
+# fuzzer learnt (corpus/), and the inputs that it fails with (found/), which are
+# the first ones of the next run.
+
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+python=${PYTHON:-/usr/bin/python3}
+cc=${FUZZ_CC:-clang}
+seconds=${FUZZ_SECONDS:-60}
+dir=${FUZZ_DIR:-fuzz.dir}
+read -ra cppflags <<<"${H2X_CPPFLAGS:-}"
+read -ra libs <<<"${H2X_LIBS:-}"
+cflags=(-g -O1 -std=gnu99 -fno-omit-frame-pointer
+    -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+
+fail() {
+    echo "make fuzz: $*" >&2
+    exit 1
+}
+
+[[ $seconds =~ ^[1-9][0-9]*$ ]] ||
+    fail "FUZZ_SECONDS is a number from 1, not '$seconds'"
+command -v "$cc" >/dev/null ||
+    fail "$cc is missing: fuzzers need clang (Debian: clang)"
+
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+echo '*' >"$dir/.gitignore"
+objects=$dir/objects
+rm -rf "$objects"
+mkdir "$objects"
+
+echo 'int LLVMFuzzerTestOneInput(const char *data, long size);
+int LLVMFuzzerTestOneInput(const char *data, long size)
+{ return !data && size; }' >"$objects/try.c"
+"$cc" "${cflags[@]}" -fsanitize=fuzzer -o "$objects/try" "$objects/try.c" \
+    2>"$objects/try.log" ||
+    fail "$cc lacks what fuzzers are linked with (Debian: libclang-rt-14-dev," \
+        "the number being that of clang --version):" \
+        "$(head -n 3 "$objects/try.log")"
+
+# --- building -----------------------------------------------------------------
+
+compile() { # object source
+    "$cc" "${cflags[@]}" -fsanitize=fuzzer-no-link "${cppflags[@]}" \
+        -DH2X_DEBUG '-DH2X_VERSION="fuzz"' -c -o "$1" "$2"
+}
+
+# All rooms, of which a fuzzer links those that it calls, as a unit test does.
+echo "Building the rooms for fuzzers"
+for source in "$top"/h2x_*.c "$top"/t/unit/{stubs,session}.c "$here/fuzz.c"; do
+    compile "$objects/$(basename "$source" .c).o" "$source"
+done
+ar rcs "$objects/librooms.a" "$objects"/*.o
+
+build() { # name
+    compile "$objects/fuzz_$1.o" "$here/fuzz_$1.c"
+    # fuzz.o by name: its apr_palloc() comes before APR's
+    "$cc" "${cflags[@]}" -fsanitize=fuzzer -o "$dir/fuzz_$1" \
+        "$objects/fuzz_$1.o" "$objects/fuzz.o" "$objects/librooms.a" \
+        "${libs[@]}"
+}
+
+# --- running ------------------------------------------------------------------
+
+run() { # name
+    local corpus=$dir/corpus/$1 found=$dir/found/$1 seeds=$dir/seeds/$1
+    local log=$dir/$1.log options=()
+
+    rm -rf "$seeds"
+    mkdir -p "$corpus" "$found" "$seeds"
+    "$python" "$here/seeds.py" "$1" "$seeds"
+    if [ -f "$here/$1.dict" ]; then
+        options+=(-dict="$here/$1.dict")
+    fi
+    echo "fuzz_$1: $seconds seconds, log in $log"
+    if "$dir/fuzz_$1" -max_total_time="$seconds" -timeout=10 \
+        -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1 \
+        -artifact_prefix="$found/" "${options[@]}" \
+        "$corpus" "$seeds" "$found" >"$log" 2>&1; then
+        echo "fuzz_$1: nothing found in" \
+            "$(awk '/number_of_executed_units/ { print $2 }' "$log") inputs"
+        return
+    fi
+    tail -n 60 "$log"
+    echo "fuzz_$1: FAILED. To see it again: $dir/fuzz_$1 $found/<file>"
+    return 1
+}
+
+names=${FUZZ:-}
+if [ -z "$names" ]; then
+    for source in "$here"/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        names+=" ${name#fuzz_}"
+    done
+fi
+for name in $names; do
+    [ -f "$here/fuzz_$name.c" ] || fail "there is no fuzz_$name.c"
+    build "$name"
+done
+status=0
+for name in $names; do
+    run "$name" || status=1
+done
+exit $status
