@@ -248,12 +248,30 @@ h2x_stream *h2x_drive_pop_ready(h2x_drive *drive)
 
 /* The session's callbacks. */
 
+/* Puts a stream behind those that are as urgent. */
+static void insert_ready(h2x_drive *drive, h2x_stream *stream)
+{
+    h2x_stream *last = APR_RING_LAST(&drive->ready);
+
+    while (last != APR_RING_SENTINEL(&drive->ready, h2x_stream, link)
+           && last->priority.urgency > stream->priority.urgency) {
+        last = APR_RING_PREV(last, link);
+    }
+    APR_RING_INSERT_AFTER(last, stream, link);
+}
+
 static void on_ready_stream(void *baton, h2x_stream *stream)
 {
     h2x_drive *drive = baton;
 
-    APR_RING_INSERT_TAIL(&drive->ready, stream, h2x_stream, link);
+    insert_ready(drive, stream);
     ++drive->ready_count;
+}
+
+static void on_reprioritized_stream(void *baton, h2x_stream *stream)
+{
+    APR_RING_REMOVE(stream, link);
+    insert_ready(baton, stream);
 }
 
 static void on_closed_stream(void *baton, h2x_stream *stream)
@@ -270,7 +288,7 @@ static void on_closed_stream(void *baton, h2x_stream *stream)
 }
 
 static const h2x_session_owner session_owner = {
-    on_ready_stream, on_closed_stream
+    on_ready_stream, on_reprioritized_stream, on_closed_stream
 };
 
 /* ---- giving work away ---- */

@@ -1,6 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <apr_buckets.h>
+#include <apr_portable.h>
 
 #include <httpd.h>
 #include <http_connection.h>
@@ -23,6 +28,10 @@
 
 /* The size of a TLS record that fits into one packet. */
 #define TLS_SMALL 1300
+
+/* What the kernel holds that it has not sent: enough for the time until a
+ * thread has written more. Nothing more urgent can overtake it. */
+#define UNSENT_MAX (128 * 1024)
 
 static ap_filter_rec_t *unflush_filter;
 
@@ -102,11 +111,28 @@ static apr_size_t size_at_once(const server_rec *s)
          : (max < SIZE_MIN_AT_ONCE) ? SIZE_MIN_AT_ONCE : max;
 }
 
+/* Lets the socket be writable only when the kernel holds little. */
+static void bound_unsent(conn_rec *c1)
+{
+#ifdef TCP_NOTSENT_LOWAT
+    int max = UNSENT_MAX;
+    apr_os_sock_t fd;
+
+    /* where that fails, only priorities suffer */
+    if (apr_os_sock_get(&fd, ap_get_conn_socket(c1)) == APR_SUCCESS) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &max, sizeof(max));
+    }
+#else
+    (void)c1;
+#endif
+}
+
 void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s)
 {
     io->c1 = c1;
     io->size = size_at_once(c1->base_server);
     ap_add_output_filter_handle(unflush_filter, io, NULL, c1);
+    bound_unsent(c1);
     io->in = apr_brigade_create(c1->pool, c1->bucket_alloc);
     io->out = apr_brigade_create(c1->pool, c1->bucket_alloc);
     if (h2x_conn_get(c1)->ssl) {

@@ -110,20 +110,6 @@ void h2x_session_enqueue(h2x_session *session, h2x_stream *stream)
     session->params.owner->ready(session->params.baton, stream);
 }
 
-/*
- * A client that says nothing of priorities gets all that it asked for in
- * turn: RFC 9218, section 4.2, would have it one after the other.
- */
-static void set_priority(h2x_session *session, const h2x_stream *stream)
-{
-    const nghttp2_extpri priority = { NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1 };
-
-    if (!apr_table_get(stream->request.fields, "Priority")) {
-        nghttp2_session_change_extpri_stream_priority(session->ng, stream->id,
-                                                      &priority, 0);
-    }
-}
-
 static void end_head(h2x_session *session, h2x_stream *stream,
                      const nghttp2_frame *frame)
 {
@@ -132,7 +118,7 @@ static void end_head(h2x_session *session, h2x_stream *stream,
     }
     stream->request.has_body = !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
     stream->takes_push = h2x_session_takes_push(session);
-    set_priority(session, stream);
+    h2x_session_read_priority(session, stream);
     h2x_session_enqueue(session, stream);
 }
 
@@ -146,6 +132,10 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
         && (frame->hd.flags & NGHTTP2_FLAG_ACK)
         && !memcmp(frame->ping.opaque_data, drain_mark, sizeof(drain_mark))) {
         session->drained = 1;
+    }
+    if (frame->hd.type == NGHTTP2_PRIORITY_UPDATE) {
+        h2x_session_update_priority(session, frame->ext.payload);
+        return 0;
     }
     if (!stream || (frame->hd.type != NGHTTP2_HEADERS
                     && frame->hd.type != NGHTTP2_DATA)) {
@@ -314,6 +304,8 @@ static int make_ng(h2x_session *session, const server_rec *s)
     }
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_option_set_builtin_recv_extension_type(option,
+                                                   NGHTTP2_PRIORITY_UPDATE);
     if (header_max) {
         nghttp2_option_set_max_send_header_block_length(option, header_max);
     }
@@ -371,6 +363,7 @@ void h2x_session_destroy(h2x_session *session)
     ap_assert(session->stream_count == 0);
     nghttp2_session_del(session->ng);
     h2x_diary_clear(&session->diary);
+    free(session->early);
     free(session->nva);
 }
 

@@ -232,8 +232,8 @@ static int submit_response(h2x_session *session, h2x_stream *stream,
     if (stream->promised_on && head->status >= 300) {
         return reset(session, stream, NGHTTP2_CANCEL);
     }
-    if (stream->promised_on) {
-        h2x_session_set_order(session, stream, head);
+    if (head->status >= 200) {
+        h2x_session_merge_priority(session, stream, head);
     }
     return submit_head(session, stream, head);
 }

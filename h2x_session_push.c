@@ -2,7 +2,6 @@
 
 /* The promises of a session (RFC 9113, section 8.4). */
 
-#include "h2x_conf.h"
 #include "h2x_head.h"
 #include "h2x_session_impl.h"
 
@@ -43,6 +42,7 @@ static int promise(h2x_session *session, h2x_stream *parent,
     }
     stream->promised_on = parent->id;
     stream->is_critical = promise->is_critical;
+    stream->priority = parent->priority;
     stream->in_ended = 1;
     ++session->promised_count;
     n = h2x_session_make_nva(session, h2x_head_promise(stream,
@@ -85,6 +85,7 @@ void h2x_session_promised(h2x_session *session, int32_t id)
     h2x_stream *stream = h2x_session_stream(session, id);
 
     if (stream && !stream->is_closed) {
+        h2x_session_prioritize(session, stream);
         h2x_session_enqueue(session, stream);
     }
 }
@@ -103,23 +104,4 @@ void h2x_session_not_promised(h2x_session *session, int32_t id)
             break;
         }
     }
-}
-
-/*
- * Puts a pushed response before, after or beside the one that promised it, by
- * urgency (RFC 9218, section 4.1).
- */
-void h2x_session_set_order(h2x_session *session, h2x_stream *stream,
-                           const h2x_head *head)
-{
-    const h2x_field *type = h2x_field_find(head, "content-type");
-    nghttp2_extpri priority = { NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1 };
-    h2x_push_order order = stream->is_critical ? H2X_PUSH_BEFORE
-        : h2x_conf_push_order(session->params.server, type ? type->value : "");
-
-    if (order != H2X_PUSH_INTERLEAVED) {
-        priority.urgency += (order == H2X_PUSH_AFTER) ? 1 : -1;
-    }
-    nghttp2_session_change_extpri_stream_priority(session->ng, stream->id,
-                                                  &priority, 0);
 }

@@ -33,7 +33,7 @@ struct h2x_drive {
     h2x_lock lock;
     h2x_session *session;
     h2x_driver driver;
-    struct h2x_drive_ring ready; /* QUEUED */
+    struct h2x_drive_ring ready; /* QUEUED, the most urgent first */
     struct h2x_drive_ring ended; /* CLOSED, to be ended and released */
     int ready_count;
     int ended_count;

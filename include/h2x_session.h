@@ -28,6 +28,8 @@ typedef enum {
 typedef struct h2x_session_owner {
     /** A request head is complete: the stream is QUEUED, the owner's. */
     void (*ready)(void *baton, h2x_stream *stream);
+    /** The priority of a stream that is QUEUED may have changed. */
+    void (*reprioritized)(void *baton, h2x_stream *stream);
     /**
      * A stream is closed, for the client: `is_closed` is set. Its request may
      * be anywhere; the owner sees to it that it is ended and released.

@@ -21,6 +21,12 @@
 
 APR_RING_HEAD(h2x_stream_ring, h2x_stream);
 
+/* The priority of a stream that is not yet open. */
+typedef struct {
+    int32_t id;
+    h2x_priority priority;
+} h2x_early_priority;
+
 struct h2x_session {
     h2x_session_params params;
     nghttp2_session *ng;
@@ -30,6 +36,8 @@ struct h2x_session {
     int stream_count;
     int promised_count;     /* of these, those that were promised */
     h2x_diary diary;
+    h2x_early_priority *early; /* of malloc() */
+    int early_count;
     int is_fresh;
     apr_time_t progress;    /* when bytes of any body were written */
     int drained;            /* the client has answered the PING */
@@ -97,9 +105,22 @@ int h2x_session_promise(h2x_session *session, h2x_stream *parent,
 void h2x_session_promised(h2x_session *session, int32_t id);
 void h2x_session_not_promised(h2x_session *session, int32_t id);
 
-/** Decides when the response to a promised request is sent. */
-void h2x_session_set_order(h2x_session *session, h2x_stream *stream,
-                           const h2x_head *head);
+/** Does what a stream's new priority asks for. */
+void h2x_session_prioritize(h2x_session *session, h2x_stream *stream);
+
+/** Finds the priority of a request that has come. */
+void h2x_session_read_priority(h2x_session *session, h2x_stream *stream);
+
+/** Takes note of a PRIORITY_UPDATE frame (RFC 9218, section 7.1). */
+void h2x_session_update_priority(h2x_session *session,
+                                 const nghttp2_ext_priority_update *update);
+
+/**
+ * Merges what a response says of its priority (RFC 9218, section 8); one that
+ * was promised has H2PushPriority too.
+ */
+void h2x_session_merge_priority(h2x_session *session, h2x_stream *stream,
+                                const h2x_head *head);
 
 /** Gives nghttp2 the fields of a head, which stay where they are.
  * @param status as text, if it has one

@@ -23,6 +23,7 @@
 
 #include "h2x_field.h"
 #include "h2x_lock.h"
+#include "h2x_priority.h"
 #include "h2x_push.h"
 
 /**
@@ -135,6 +136,8 @@ struct h2x_stream {
     h2x_request_head request; /* runner */
     apr_int32_t promised_on; /* the stream that promised it; 0: none did */
     int is_critical;      /* of a promise */
+    h2x_priority priority;
+    int is_signalled;     /* the client has said that */
     int takes_push;       /* may the client be promised anything? */
     h2x_promising *promising; /* runner; NULL: nothing is to be promised */
     int is_announced;     /* runner: what the configuration names was sent */

@@ -13,7 +13,7 @@ from lib.server import MODULE_SO, STOCK, TOP
 #: What the rooms may include: those of a lower level.
 LEVELS = {
     "h2x": 0, "h2x_lock": 0,
-    "h2x_field": 1, "h2x_guard": 1, "h2x_push": 1,
+    "h2x_field": 1, "h2x_guard": 1, "h2x_push": 1, "h2x_priority": 1,
     "h2x_watch": 1, "h2x_worker": 1,
     "h2x_conf": 2, "h2x_stream": 2,
     "h2x_announce": 3, "h2x_head": 3, "h2x_child": 3,
@@ -27,6 +27,7 @@ LEVELS = {
 PARTS = {
     "h2x_session_out": "h2x_session", "h2x_session_impl": "h2x_session",
     "h2x_session_push": "h2x_session",
+    "h2x_session_priority": "h2x_session",
     "h2x_conn": "h2x_drive", "h2x_drive_impl": "h2x_drive",
     "h2x_late": "h2x_drive",
     "h2x_filter_in": "h2x_filter", "h2x_filter_out": "h2x_filter",

@@ -248,7 +248,14 @@ static void on_closed(void *baton, h2x_stream *stream)
     closed[closed_count++] = stream;
 }
 
-static const h2x_session_owner owner = { on_ready, on_closed };
+static void on_reprioritized(void *baton UNUSED, h2x_stream *stream)
+{
+    assert_int_equal(stream->state, H2X_STREAM_QUEUED);
+}
+
+static const h2x_session_owner owner = {
+    on_ready, on_reprioritized, on_closed
+};
 static const h2x_stream_owner stream_owner = { NULL, NULL, NULL, NULL };
 
 void make_session(void)

@@ -1,0 +1,156 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The priorities of a session (RFC 9218). Whose DATA is sent when, nghttp2
+ * decides by what it is told here: the most urgent first, of those the
+ * incremental ones in turn. Which request runs when, the owner decides.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <apr_tables.h>
+
+#include "h2x_conf.h"
+#include "h2x_session_impl.h"
+
+static const h2x_priority defaults = { H2X_URGENCY_DEFAULT, 0 };
+
+void h2x_session_prioritize(h2x_session *session, h2x_stream *stream)
+{
+    nghttp2_extpri priority;
+
+    priority.urgency = stream->priority.urgency;
+    priority.inc = stream->priority.is_incremental;
+    /* 1: nghttp2 need not read the client's signals too */
+    nghttp2_session_change_extpri_stream_priority(session->ng, stream->id,
+                                                  &priority, 1);
+    if (stream->state == H2X_STREAM_QUEUED) {
+        session->params.owner->reprioritized(session->params.baton, stream);
+    }
+}
+
+/* ---- signals for streams that are not yet open ---- */
+
+/* Keeps a signal. nghttp2 allows no more than there may be streams. */
+static void keep_early(h2x_session *session, int32_t id,
+                       const h2x_priority *priority)
+{
+    h2x_early_priority *early = session->early;
+    int i;
+
+    for (i = 0; i < session->early_count && early[i].id != id; ++i) {
+        continue;
+    }
+    if (i == session->early_count) {
+        early = realloc(early, (i + 1) * sizeof(*early));
+        if (!early) {
+            return;
+        }
+        session->early = early;
+        session->early_count = i + 1;
+    }
+    early[i].id = id;
+    early[i].priority = *priority;
+}
+
+/* Takes the signal for a stream that is open now, and drops those for older
+ * ones, which will never be. Returns whether there is one. */
+static int take_early(h2x_session *session, int32_t id,
+                      h2x_priority *priority)
+{
+    int i, kept = 0, found = 0;
+
+    for (i = 0; i < session->early_count; ++i) {
+        if (session->early[i].id == id) {
+            *priority = session->early[i].priority;
+            found = 1;
+        }
+        else if (session->early[i].id > id) {
+            session->early[kept++] = session->early[i];
+        }
+    }
+    session->early_count = kept;
+    return found;
+}
+
+/* ---- what client and handler say ---- */
+
+/*
+ * A client that says nothing of priorities gets all that it asked for in
+ * turn: RFC 9218, section 4.2, would have it one after the other.
+ */
+void h2x_session_read_priority(h2x_session *session, h2x_stream *stream)
+{
+    const char *value = apr_table_getm(stream->pool, stream->request.fields,
+                                       "Priority");
+
+    stream->priority = defaults;
+    if (take_early(session, stream->id, &stream->priority)) {
+        stream->is_signalled = 1;
+    }
+    else if (value) {
+        stream->is_signalled = 1;
+        h2x_priority_parse(&stream->priority, value, strlen(value));
+    }
+    else {
+        stream->priority.is_incremental = 1;
+    }
+    h2x_session_prioritize(session, stream);
+}
+
+void h2x_session_update_priority(h2x_session *session,
+                                 const nghttp2_ext_priority_update *update)
+{
+    h2x_stream *stream = h2x_session_stream(session, update->stream_id);
+    h2x_priority priority = defaults;
+
+    if (!h2x_priority_parse(&priority, (const char *)update->field_value,
+                            update->field_value_len)) {
+        return;
+    }
+    if (stream) {
+        stream->priority = priority;
+        stream->is_signalled = 1;
+        h2x_session_prioritize(session, stream);
+    }
+    else if (update->stream_id > nghttp2_session_get_last_proc_stream_id(
+                                     session->ng) && update->stream_id % 2) {
+        keep_early(session, update->stream_id, &priority);
+    }
+}
+
+/* Puts a push before or after the response that promised it. */
+static void apply_order(h2x_session *session, h2x_stream *stream,
+                        const h2x_head *head)
+{
+    const h2x_field *type = h2x_field_find(head, "content-type");
+    h2x_push_order order = stream->is_critical ? H2X_PUSH_BEFORE
+        : h2x_conf_push_order(session->params.server, type ? type->value : "");
+    int *urgency = &stream->priority.urgency;
+
+    if (order == H2X_PUSH_BEFORE && *urgency > H2X_URGENCY_HIGHEST) {
+        --*urgency;
+    }
+    if (order == H2X_PUSH_AFTER && *urgency < H2X_URGENCY_LOWEST) {
+        ++*urgency;
+    }
+    stream->priority.is_incremental = 1;
+}
+
+void h2x_session_merge_priority(h2x_session *session, h2x_stream *stream,
+                                const h2x_head *head)
+{
+    const h2x_field *field = h2x_field_find(head, "priority");
+    int is_ours = stream->promised_on && !stream->is_signalled;
+
+    if (is_ours) {
+        apply_order(session, stream, head);
+    }
+    if (field) {
+        h2x_priority_parse(&stream->priority, field->value, field->value_len);
+    }
+    if (is_ours || field) {
+        h2x_session_prioritize(session, stream);
+    }
+}

@@ -1,0 +1,31 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/**
+ * Priorities as clients and handlers signal them (RFC 9218). Pure.
+ */
+#ifndef H2X_PRIORITY_H
+#define H2X_PRIORITY_H
+
+#include <apr.h>
+
+#define H2X_URGENCY_HIGHEST 0
+#define H2X_URGENCY_DEFAULT 3
+#define H2X_URGENCY_LOWEST 7
+
+/** How a response is to be sent among others of its connection. */
+typedef struct h2x_priority {
+    int urgency;        /* 0 to 7; the lower, the sooner */
+    int is_incremental; /* in turn with others; or one after the other */
+} h2x_priority;
+
+/**
+ * Reads the value of a Priority field: a dictionary of structured fields
+ * (RFC 8941, section 3.2). What it does not name, or names in a way that makes
+ * no sense, stays as it is; so does all when it is malformed (RFC 9218,
+ * section 4).
+ * @return 0 when it is malformed
+ */
+int h2x_priority_parse(h2x_priority *priority, const char *value,
+                       apr_size_t len);
+
+#endif /* H2X_PRIORITY_H */
