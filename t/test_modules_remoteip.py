@@ -19,7 +19,6 @@ Header always set X-Addr "expr=%{REMOTE_ADDR} %{CONN_REMOTE_ADDR}"
 """
 FIELD = BASE + """
 RemoteIPHeader X-Forwarded-For
-RemoteIPProxiesHeader X-Proxies
 RemoteIPInternalProxy 127.0.0.1 10.0.0.0/8
 """
 PROXY = BASE + """
@@ -97,15 +96,15 @@ def test_field_is_used_up(server):
     """The handler sees what is left of the field, and no more."""
     def kept(response):
         return [line for line in response.text.lower().splitlines()
-                if line.startswith(("x-forwarded-for:", "x-proxies:",
-                                    "remote_addr"))]
-    for value, left in (("192.0.2.7", 0),
-                        ("192.0.2.8, 192.0.2.7, 10.1.2.3", 2)):
+                if line.startswith(("x-forwarded-for:", "remote_addr:"))]
+    for value, left in (
+            ("192.0.2.7", []), ("192.0.2.8, 192.0.2.7, 10.1.2.3",
+                                ["x-forwarded-for: 192.0.2.8"])):
         one = server.http1(path="/t/env", headers={"x-forwarded-for": value})
         with server.h2() as c:
             two = c.request(path="/t/env", headers={"x-forwarded-for": value})
-        assert kept(two) == kept(one) and len(kept(two)) == left + 1
-        assert "remote_addr: 192.0.2.7" in kept(two)
+        assert kept(two) == left + ["remote_addr: 192.0.2.7"]
+        assert kept(two) == kept(one)
 
 
 # --- the PROXY protocol ------------------------------------------------------
