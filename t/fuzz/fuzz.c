@@ -14,7 +14,7 @@ typedef union piece {
     long double aligned;
 } piece;
 
-static piece *pieces;
+static piece *pieces, *pieces_of_start;
 
 static void *get(size_t size)
 {
@@ -28,22 +28,17 @@ static void *get(size_t size)
     return one + 1;
 }
 
-/* These take the place of APR's, in APR itself too. */
-
+/* This takes the place of APR's, in APR itself too. */
 void *apr_palloc(apr_pool_t *p UNUSED, apr_size_t size)
 {
     return get(size);
 }
 
-void *apr_pcalloc(apr_pool_t *p UNUSED, apr_size_t size)
-{
-    return memset(get(size), 0, size);
-}
-
 int LLVMFuzzerInitialize(int *argc UNUSED, char ***argv UNUSED)
 {
     unit_begin();
-    pieces = NULL; /* what there is up to now stays */
+    pieces_of_start = pieces; /* they stay */
+    pieces = NULL;
     return 0;
 }
 
@@ -73,6 +68,17 @@ char *fuzz_copy(const void *data, size_t size)
         memcpy(copy, data, size);
     }
     return copy;
+}
+
+char *fuzz_text(const void *data, size_t size)
+{
+    char *text = get(size + 1);
+
+    if (size) {
+        memcpy(text, data, size);
+    }
+    text[size] = '\0';
+    return text;
 }
 
 void fuzz_fail(const char *file, int line, const char *what)

@@ -20,8 +20,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void fuzz_begin(void);
 void fuzz_end(void);
 
-/** A copy that ends just where it should. It is freed by fuzz_end(). */
+/**
+ * Copies that end just where they should, the text with a 0 at its end. They
+ * are freed by fuzz_end().
+ */
 char *fuzz_copy(const void *data, size_t size);
+char *fuzz_text(const void *data, size_t size);
 
 /** Ends the run when something does not hold that always has to. */
 #define FUZZ_CHECK(holds) \

@@ -81,7 +81,7 @@ static int check_make(const char *text)
     if (!made) {
         return 0;
     }
-    made = fuzz_copy(made, strlen(made) + 1);
+    made = fuzz_text(made, strlen(made));
     FUZZ_CHECK(h2x_link_next(&made, &link) == H2X_LINK_FOUND);
     FUZZ_CHECK(link.is_preload && !link.is_nopush);
     FUZZ_CHECK(link.target_len == strlen(text));
@@ -95,11 +95,9 @@ static int check_make(const char *text)
 /* A link or what is malformed is the same when it is alone. */
 static void check_alone(const h2x_link *link, h2x_link_result result)
 {
-    char *text = fuzz_copy(link->text, link->text_len + 1);
-    const char *value = text;
+    const char *text = fuzz_text(link->text, link->text_len), *value = text;
     h2x_link alone;
 
-    text[link->text_len] = '\0';
     FUZZ_CHECK(h2x_link_next(&value, &alone) == result);
     FUZZ_CHECK(alone.text == text && alone.text_len == link->text_len);
     FUZZ_CHECK(!*value);
@@ -127,15 +125,12 @@ static void check_text(const h2x_link *link, const char *before,
 
 static void check_found(const h2x_link *link, h2x_diary *diary)
 {
-    char *target = fuzz_copy(link->target, link->target_len + 1);
-
     FUZZ_CHECK(link->text[0] == '<' && link->target == link->text + 1);
     FUZZ_CHECK(link->target_len + 2 <= link->text_len);
     FUZZ_CHECK(link->target[link->target_len] == '>');
-    target[link->target_len] = '\0';
-    FUZZ_CHECK(check_make(target));
-    target = fuzz_copy(link->target, link->target_len);
-    check_target(target, link->target_len, diary);
+    FUZZ_CHECK(check_make(fuzz_text(link->target, link->target_len)));
+    check_target(fuzz_copy(link->target, link->target_len), link->target_len,
+                 diary);
 }
 
 static void check_field(const char *value)
@@ -163,12 +158,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const void *nul = size ? memchr(data, 0, size) : NULL;
     size_t len = nul ? (size_t)((const uint8_t *)nul - data) : size;
     h2x_diary diary = { .size = 1 };
-    const char *method;
-    char *value;
+    const char *value, *method;
 
     fuzz_begin();
-    value = fuzz_copy(data, len + 1);
-    value[len] = '\0';
+    value = fuzz_text(data, len);
     check_field(value);
     if (check_make(value)) {
         check_target(fuzz_copy(value, len), len, &diary);

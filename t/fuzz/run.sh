@@ -89,7 +89,8 @@ run() { # name
             "$(awk '/number_of_executed_units/ { print $2 }' "$log") inputs"
         return
     fi
-    tail -n 60 "$log"
+    grep -E -A 20 'ERROR: |runtime error: |does not hold: ' "$log" | head -n 40
+    grep -E '^SUMMARY: |Test unit written' "$log"
     echo "fuzz_$1: FAILED. To see it again: $dir/fuzz_$1 $found/<file>"
     return 1
 }

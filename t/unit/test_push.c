@@ -112,6 +112,19 @@ TEST(resolves_dot_segments)
     check_targets(&rfc_base, pairs);
 }
 
+/* RFC 3986, section 4.2: a colon in the first segment ends a scheme. */
+TEST(resolves_colons)
+{
+    static const pair pairs[] = {
+        { "/g:h", "/g:h" }, { "./g:h", "/b/c/g:h" }, { "i/g:h", "/b/c/i/g:h" },
+        { "?y:z", "/b/c/d;p?y:z" }, { "g?y:z", "/b/c/g?y:z" },
+        { "?u=http://a/g", "/b/c/d;p?u=http://a/g" }, { "g#s:t", "/b/c/g" },
+        { NULL, NULL }
+    };
+
+    check_targets(&rfc_base, pairs);
+}
+
 TEST(resolves_other_bases)
 {
     static const h2x_resource root = { "https", "a", "/" };
@@ -463,6 +476,7 @@ int main(void)
         UNIT_TEST(resolves_normal_examples),
         UNIT_TEST(resolves_abnormal_examples),
         UNIT_TEST(resolves_dot_segments),
+        UNIT_TEST(resolves_colons),
         UNIT_TEST(resolves_other_bases),
         UNIT_TEST(same_resource_is_none),
         UNIT_TEST(same_origin),
