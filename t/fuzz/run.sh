@@ -17,6 +17,7 @@ seconds=${FUZZ_SECONDS:-60}
 dir=${FUZZ_DIR:-fuzz.dir}
 read -ra cppflags <<<"${H2X_CPPFLAGS:-}"
 read -ra libs <<<"${H2X_LIBS:-}"
+# shellcheck disable=SC2054
 cflags=(-g -O1 -std=gnu99 -fno-omit-frame-pointer
     -fsanitize=address,undefined -fno-sanitize-recover=undefined)
 
@@ -25,6 +26,16 @@ fail() {
     exit 1
 }
 
+names=${FUZZ:-}
+if [ -z "$names" ]; then
+    for source in "$here"/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        names+=" ${name#fuzz_}"
+    done
+fi
+for name in $names; do
+    [ -f "$here/fuzz_$name.c" ] || fail "there is no fuzz_$name.c"
+done
 [[ $seconds =~ ^[1-9][0-9]*$ ]] ||
     fail "FUZZ_SECONDS is a number from 1, not '$seconds'"
 command -v "$cc" >/dev/null ||
@@ -95,15 +106,7 @@ run() { # name
     return 1
 }
 
-names=${FUZZ:-}
-if [ -z "$names" ]; then
-    for source in "$here"/fuzz_*.c; do
-        name=$(basename "$source" .c)
-        names+=" ${name#fuzz_}"
-    done
-fi
 for name in $names; do
-    [ -f "$here/fuzz_$name.c" ] || fail "there is no fuzz_$name.c"
     build "$name"
 done
 status=0
