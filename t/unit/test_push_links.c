@@ -203,6 +203,15 @@ TEST(sees_through_quotes)
     check_all(pairs);
 }
 
+/* RFC 8288, appendix B.2: relation types are split after unquoting. */
+TEST(escaped_space_is_space)
+{
+    check("</a>; rel=\"x\\ preload\"", "/a+p");
+    check("</a>; rel=\"preload\\ x\"", "/a+p");
+    check("</a>; rel=\"x\\\tpreload\"", "/a+p");
+    check("</a>; rel=\"pre\\ load\"", "/a");
+}
+
 TEST(separators_may_be_in_quotes_and_brackets)
 {
     static const pair pairs[] = {
@@ -529,6 +538,7 @@ int main(void)
         UNIT_TEST(reads_past_empty_elements),
         UNIT_TEST(reads_past_space),
         UNIT_TEST(sees_through_quotes),
+        UNIT_TEST(escaped_space_is_space),
         UNIT_TEST(separators_may_be_in_quotes_and_brackets),
         UNIT_TEST(knows_relation_types),
         UNIT_TEST(first_rel_counts),
