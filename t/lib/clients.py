@@ -1,11 +1,18 @@
-"""Thin wrappers around curl, nghttp and h2load."""
+"""Thin wrappers around curl, nghttp, h2load, node and python3-h2."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections import namedtuple
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
 
 from . import server as _server
 
@@ -99,3 +106,114 @@ def h2load(server, path="/", n=100, c=1, m=1, args=(), tls=True, timeout=120):
     rate = re.search(r"([\d.]+) req/s", out)
     return H2load(*map(int, counts.groups()), int(good.group(1)),
                   float(rate.group(1)), out)
+
+
+Pushed = namedtuple("Pushed", "id path size")
+
+
+def nghttp_statistics(out):
+    """What nghttp -s counts: (of the page and the like, of pushes), each
+    with the number of its stream."""
+    rows = re.findall(r"^ *(\d+) +\+\S+ +(\*)? *\+\S+ +\S+ +(\d+) +(\S+) "
+                      r"+(\S+)$", out, re.M)
+    made = [(star, Pushed(int(number), path, size))
+            for number, star, _, size, path in rows]
+    return ([row for star, row in made if not star],
+            [row for star, row in made if star])
+
+
+def node(server, path, headers=(), tls=True, timeout=60):
+    """One page with node's client: what node_push.js says, decoded."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                          "node_push.js")
+    origin = server.url("", tls)
+    result = run(["node", script, origin, path]
+                 + [word for pair in headers for word in pair],
+                 timeout=timeout, check=True)
+    return json.loads(result.out)
+
+
+class Library:
+    """A client made of python3-h2, which is strict about what it is sent.
+    Keeps its events; raises what it finds wrong."""
+
+    def __init__(self, server, tls=True, push=True):
+        self.sock = server.connect(tls)
+        self.scheme = "https" if tls else "http"
+        self.events, self.ended = [], set()
+        self.h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True,
+                                      header_encoding="utf-8"))
+        if not push:
+            self.h2.local_settings = h2.settings.Settings(
+                initial_values={h2.settings.SettingCodes.ENABLE_PUSH: 0})
+        self.h2.initiate_connection()
+        self.flush()
+
+    def flush(self):
+        self.sock.sendall(self.h2.data_to_send())
+
+    def get(self, path, headers=()):
+        number = self.h2.get_next_available_stream_id()
+        self.h2.send_headers(number, [
+            (":method", "GET"), (":scheme", self.scheme),
+            (":authority", "localhost"), (":path", path)] + list(headers),
+            end_stream=True)
+        self.flush()
+        return number
+
+    def reset(self, number):
+        self.h2.reset_stream(number)
+        self.flush()
+
+    def wait(self, condition, timeout=10):
+        """Reads until condition(self) is true."""
+        deadline = time.monotonic() + timeout * _server.PATIENCE
+        while not condition(self):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise AssertionError("no end after %s" % self.events[-9:])
+            self.sock.settimeout(left)
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise AssertionError("closed after %s" % self.events[-9:])
+            for event in self.h2.receive_data(data):
+                self.take(event)
+            self.flush()
+
+    def take(self, event):
+        self.events.append(event)
+        if isinstance(event, h2.events.DataReceived):
+            self.h2.acknowledge_received_data(
+                event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, (h2.events.StreamEnded,
+                                h2.events.StreamReset)):
+            self.ended.add(event.stream_id)
+
+    def of(self, kind, number=None):
+        """The events of a kind (by name), of one stream or all."""
+        kind = getattr(h2.events, kind)
+        return [e for e in self.events if isinstance(e, kind)
+                and number in (None, e.stream_id)]
+
+    def body(self, number):
+        return b"".join(e.data for e in self.of("DataReceived", number))
+
+    def fetch(self, path, headers=()):
+        """A page and all that is pushed with it, to the end."""
+        number = self.get(path, headers)
+        self.wait(lambda _: number in self.ended
+                  and self.ended >= {e.pushed_stream_id for e in
+                                     self.pushes(number)})
+        return number
+
+    def pushes(self, number):
+        return [e for e in self.events
+                if isinstance(e, h2.events.PushedStreamReceived)
+                and e.parent_stream_id == number]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
