@@ -48,12 +48,21 @@ static const rule rules[H2X_CONF_COUNT] = {
     [H2X_OUTPUT_BUFFERING] = { "H2OutputBuffering", KIND_FLAG, 0, 1, 1 },
     [H2X_PUSH_DIARY_SIZE] = { "H2PushDiarySize", KIND_NUMBER, 0, 65536, 256 },
     [H2X_EARLY_HINTS] = { "H2EarlyHints", KIND_FLAG, 0, 1, -1 },
+    [H2X_PADDING] = { "H2Padding", KIND_NUMBER, 0, 8, 0 },
+    [H2X_MAX_STREAM_ERRORS] = { "H2MaxStreamErrors", KIND_NUMBER,
+                                0, INT_MAX, 8 },
+    [H2X_WEBSOCKETS] = { "H2WebSockets", KIND_FLAG, 0, 1, 0 },
+    [H2X_SERIALIZE_HEADERS] = { "H2SerializeHeaders", KIND_FLAG, 0, 1, 0 },
+    [H2X_SESSION_EXTRA_FILES] = { "H2SessionExtraFiles", KIND_NUMBER,
+                                  0, INT_MAX, 0 },
 };
 
 static const rule dir_rules[H2X_DIR_CONF_COUNT] = {
     [H2X_STREAM_TIMEOUT] = { "H2StreamTimeout", KIND_SECONDS, 0, INT_MAX, -1 },
     [H2X_COPY_FILES] = { "H2CopyFiles", KIND_FLAG, 0, 1, 0 },
     [H2X_PUSH] = { "H2Push", KIND_FLAG, 0, 1, 1 },
+    [H2X_UPGRADE] = { "H2Upgrade", KIND_FLAG, 0, 1, 1 },
+    [H2X_PROXY_REQUESTS] = { "H2ProxyRequests", KIND_FLAG, 0, 1, 0 },
 };
 
 /* A configuration: its values in the order of the rules, and its lists,
@@ -275,14 +284,30 @@ static const char *set_server(cmd_parms *cmd, void *dir, const char *arg)
     const rule *rule = cmd->info;
 
     (void)dir;
-    return parse(cmd, rule, arg, &server_of(cmd->server)->values[rule - rules]);
+    return parse(cmd, rule, arg,
+                 &server_of(cmd->server)->values[rule - rules]);
+}
+
+/* For directives of mod_http2 that this engine has no use for. */
+static const char *set_idle(cmd_parms *cmd, void *dir, const char *arg)
+{
+    static int is_logged[H2X_CONF_COUNT];
+    const rule *rule = cmd->info;
+
+    if (!is_logged[rule - rules]) {
+        is_logged[rule - rules] = 1;
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, cmd->server,
+                     "%s has no effect in mod_h2x", rule->name);
+    }
+    return set_server(cmd, dir, arg);
 }
 
 static const char *set_dir(cmd_parms *cmd, void *dir, const char *arg)
 {
     const rule *rule = cmd->info;
 
-    return parse(cmd, rule, arg, &((dir_conf *)dir)->values[rule - dir_rules]);
+    return parse(cmd, rule, arg,
+                 &((dir_conf *)dir)->values[rule - dir_rules]);
 }
 
 /* Adds an element to a list that is made when it is needed. */
@@ -378,6 +403,11 @@ static const char *add_hint(cmd_parms *cmd, void *dir, const char *name,
 
 #define SERVER(name, key, help) \
     AP_INIT_TAKE1(name, set_server, (void *)&rules[key], RSRC_CONF, help)
+#define IDLE(name, key) \
+    AP_INIT_TAKE1(name, set_idle, (void *)&rules[key], RSRC_CONF, \
+                  "accepted for mod_http2's sake, without effect")
+#define DIRECTORY(name, key, where, help) \
+    AP_INIT_TAKE1(name, set_dir, (void *)&dir_rules[key], where, help)
 
 const command_rec h2x_conf_directives[] = {
     SERVER("H2Direct", H2X_DIRECT,
@@ -406,17 +436,24 @@ const command_rec h2x_conf_directives[] = {
            "greatest size of a response's header block, 0 for the default"),
     SERVER("H2OutputBuffering", H2X_OUTPUT_BUFFERING,
            "off to send each write of a handler at once"),
-    AP_INIT_TAKE1("H2StreamTimeout", set_dir,
-                  (void *)&dir_rules[H2X_STREAM_TIMEOUT],
-                  RSRC_CONF | ACCESS_CONF,
-                  "time to wait for a client to send or take a part of a "
-                  "body"),
-    AP_INIT_TAKE1("H2CopyFiles", set_dir, (void *)&dir_rules[H2X_COPY_FILES],
-                  OR_FILEINFO,
-                  "on to read files at once instead of keeping them open"),
-    AP_INIT_TAKE1("H2Push", set_dir, (void *)&dir_rules[H2X_PUSH],
-                  RSRC_CONF | OR_AUTHCFG,
-                  "off to push nothing that responses announce"),
+    DIRECTORY("H2StreamTimeout", H2X_STREAM_TIMEOUT, RSRC_CONF | ACCESS_CONF,
+              "time to wait for a client to send or take a part of a body"),
+    DIRECTORY("H2CopyFiles", H2X_COPY_FILES, OR_FILEINFO,
+              "on to read files at once instead of keeping them open"),
+    DIRECTORY("H2Push", H2X_PUSH, RSRC_CONF | OR_AUTHCFG,
+              "off to push nothing that responses announce"),
+    DIRECTORY("H2Upgrade", H2X_UPGRADE, RSRC_CONF | OR_AUTHCFG,
+              "off to refuse a change to h2c by Upgrade"),
+    DIRECTORY("H2ProxyRequests", H2X_PROXY_REQUESTS, OR_FILEINFO,
+              "on to take requests of a forward proxy, CONNECT among them"),
+    SERVER("H2WebSockets", H2X_WEBSOCKETS,
+           "on to accept WebSockets by extended CONNECT"),
+    SERVER("H2Padding", H2X_PADDING,
+           "0 to 8: bits of the greatest padding that frames get"),
+    SERVER("H2MaxStreamErrors", H2X_MAX_STREAM_ERRORS,
+           "errors of a client that cost streams, before its connection goes"),
+    IDLE("H2SerializeHeaders", H2X_SERIALIZE_HEADERS),
+    IDLE("H2SessionExtraFiles", H2X_SESSION_EXTRA_FILES),
     SERVER("H2PushDiarySize", H2X_PUSH_DIARY_SIZE,
            "number of pushes that a connection remembers, 0 for none"),
     AP_INIT_TAKE23("H2PushPriority", set_push_priority, NULL, RSRC_CONF,

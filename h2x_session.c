@@ -210,6 +210,13 @@ void h2x_session_settle(h2x_session *session)
         nghttp2_session_consume_connection(session->ng, session->received);
         session->received = 0;
     }
+    if (session->errors_max && session->errors > session->errors_max) {
+        LOG(session, APLOG_INFO, "h2x(%s): more errors of the client than "
+            "H2MaxStreamErrors (%d)", LOG_ID(session), session->errors_max);
+        session->errors_max = 0;
+        nghttp2_session_terminate_session(session->ng,
+                                          NGHTTP2_ENHANCE_YOUR_CALM);
+    }
     if (session->drained && !session->goaway_said) {
         h2x_session_goaway(session);
     }
@@ -344,6 +351,8 @@ apr_status_t h2x_session_create(h2x_session **psession,
     session->params = *params;
     session->is_fresh = 1;
     session->diary.size = (int)h2x_conf_get(s, H2X_PUSH_DIARY_SIZE);
+    session->padding_max = (1 << h2x_conf_get(s, H2X_PADDING)) - 1;
+    session->errors_max = (int)h2x_conf_get(s, H2X_MAX_STREAM_ERRORS);
     session->data_max = (apr_size_t)h2x_conf_get(s, H2X_MAX_DATA_FRAME_LEN);
     APR_RING_INIT(&session->all, h2x_stream, all);
     APR_RING_INIT(&session->news, h2x_stream, news);

@@ -28,6 +28,8 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
     apr_size_t free_len = room(session);
     apr_off_t left = stream->out.bytes;
 
+    free_len -= (free_len > (apr_size_t)session->padding_max)
+        ? session->padding_max : 0;
     if (!left && !stream->out_ended) {
         return NGHTTP2_ERR_DEFERRED;
     }
@@ -64,24 +66,50 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     h2x_session *session = baton;
     h2x_stream *stream = source->ptr;
     char *to = session->buffer->data + session->buffer->len;
+    size_t padding = frame->data.padlen; /* with the byte that tells it */
 
-    if (room(session) < length + H2X_FRAME_HEAD_LEN) {
+    if (room(session) < H2X_FRAME_HEAD_LEN + length + padding) {
         session->buffer_full = 1;
         return NGHTTP2_ERR_WOULDBLOCK;
     }
     memcpy(to, head, H2X_FRAME_HEAD_LEN);
-    if (h2x_segments_read(&stream->out, to + H2X_FRAME_HEAD_LEN, length)
-        != APR_SUCCESS) {
+    to += H2X_FRAME_HEAD_LEN;
+    if (padding) {
+        *to++ = (char)(padding - 1);
+        memset(to + length, 0, padding - 1);
+    }
+    if (h2x_segments_read(&stream->out, to, length) != APR_SUCCESS) {
         LOG(session, APLOG_INFO, "h2x(%s-%d): cannot read a file as far as "
             "its announced length", LOG_ID(session), stream->id);
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
-    session->buffer->len += H2X_FRAME_HEAD_LEN + length;
+    session->buffer->len += H2X_FRAME_HEAD_LEN + length + padding;
     stream->progress = session->progress = apr_time_now();
     if (stream->out.memory < stream->max_memory) {
         h2x_stream_wake_locked(stream);
     }
     return 0;
+}
+
+/* Chooses the length of a frame with its padding (RFC 9113, section 6.1). */
+static ssize_t select_padding(nghttp2_session *ng, const nghttp2_frame *frame,
+                              size_t max, void *baton)
+{
+    h2x_session *session = baton;
+    size_t len = frame->hd.length;
+
+    if (session->padding_max) {
+        len += ap_random_pick(0, session->padding_max);
+    }
+    return (ssize_t)(len < max ? len : max);
+}
+
+/* Is this the answer to an error of the client? */
+static int is_client_error(uint32_t code)
+{
+    return code == NGHTTP2_PROTOCOL_ERROR || code == NGHTTP2_STREAM_CLOSED
+           || code == NGHTTP2_FLOW_CONTROL_ERROR
+           || code == NGHTTP2_FRAME_SIZE_ERROR;
 }
 
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
@@ -97,6 +125,10 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
             nghttp2_http2_strerror(frame->goaway.error_code),
             frame->goaway.opaque_data_len ? ": " : "",
             (int)frame->goaway.opaque_data_len, frame->goaway.opaque_data);
+    }
+    if (frame->hd.type == NGHTTP2_RST_STREAM
+        && is_client_error(frame->rst_stream.error_code)) {
+        ++session->errors;
     }
     if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
         h2x_session_promised(session, frame->push_promise.promised_stream_id);
@@ -135,6 +167,21 @@ static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
     return 0;
 }
 
+/*
+ * What guesses at the content of a compressed stream must not find out is not
+ * kept in the dynamic table of HPACK (RFC 7541, section 7.1.3).
+ */
+static uint8_t secrecy(const h2x_field *field)
+{
+    int is_secret =
+        (field->name_len == 6 && !memcmp(field->name, "cookie", 6))
+        || (field->name_len == 10 && !memcmp(field->name, "set-cookie", 10))
+        || (field->name_len == 13
+            && !memcmp(field->name, "authorization", 13));
+
+    return is_secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE;
+}
+
 static void set_nv(nghttp2_nv *nv, const char *name, apr_size_t name_len,
                    const char *value, apr_size_t value_len, uint8_t flags)
 {
@@ -170,7 +217,7 @@ int h2x_session_make_nva(h2x_session *session, const h2x_head *head,
 
         set_nv(&session->nva[n++], field->name, field->name_len, field->value,
                field->value_len, NGHTTP2_NV_FLAG_NO_COPY_NAME
-               | NGHTTP2_NV_FLAG_NO_COPY_VALUE);
+               | NGHTTP2_NV_FLAG_NO_COPY_VALUE | secrecy(field));
     }
     return n;
 }
@@ -381,6 +428,8 @@ void h2x_session_cancel(h2x_session *session, h2x_stream *stream)
 void h2x_session_out_init(nghttp2_session_callbacks *callbacks)
 {
     nghttp2_session_callbacks_set_send_data_callback(callbacks, write_data);
+    nghttp2_session_callbacks_set_select_padding_callback(callbacks,
+                                                          select_padding);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks,
                                                          on_frame_send);
     nghttp2_session_callbacks_set_on_frame_not_send_callback(

@@ -30,6 +30,11 @@ typedef enum {
     H2X_OUTPUT_BUFFERING,
     H2X_PUSH_DIARY_SIZE,
     H2X_EARLY_HINTS,        /* -1: those that handlers make pass */
+    H2X_PADDING,            /* bits of the greatest length */
+    H2X_MAX_STREAM_ERRORS,  /* 0: any number */
+    H2X_WEBSOCKETS,
+    H2X_SERIALIZE_HEADERS,  /* this and the next have no meaning here */
+    H2X_SESSION_EXTRA_FILES,
     H2X_CONF_COUNT
 } h2x_conf_key;
 
@@ -38,6 +43,8 @@ typedef enum {
     H2X_STREAM_TIMEOUT,     /* -1: the server's Timeout */
     H2X_COPY_FILES,
     H2X_PUSH,
+    H2X_UPGRADE,
+    H2X_PROXY_REQUESTS,
     H2X_DIR_CONF_COUNT
 } h2x_dir_conf_key;
 

@@ -44,6 +44,9 @@ struct h2x_session {
     int goaway_said;
     size_t received;        /* bytes of bodies, to be credited */
     apr_size_t data_max;    /* H2MaxDataFrameLen */
+    int padding_max;        /* H2Padding, in bytes */
+    int errors;             /* of the client, which cost it streams */
+    int errors_max;         /* H2MaxStreamErrors; 0: any number */
     h2x_buffer *buffer;     /* that is being written */
     int buffer_full;
     const uint8_t *left;    /* of a frame that found no room */

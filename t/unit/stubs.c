@@ -100,6 +100,12 @@ h2x_push_order h2x_conf_push_order(const server_rec *s UNUSED,
     return unit_push_order;
 }
 
+AP_DECLARE(apr_uint32_t) ap_random_pick(apr_uint32_t min UNUSED,
+                                        apr_uint32_t max)
+{
+    return max;
+}
+
 /* ---- helpers ---- */
 
 void unit_begin(void)
