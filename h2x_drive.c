@@ -56,6 +56,7 @@
 #include "h2x.h"
 #include "h2x_conf.h"
 #include "h2x_drive_impl.h"
+#include "h2x_origin.h"
 
 /* What is read before requests are run. */
 #define READ_MAX (256 * 1024)
@@ -602,7 +603,9 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
     h2x_session_params params = {
         c1, s, &drive->lock,
         h2x_child_self->stores[c1->id % H2X_CHILD_STORES],
-        &session_owner, &stream_owner, drive
+        &session_owner, &stream_owner, drive,
+        h2x_conn_get(c1)->ssl
+            ? h2x_origin_list(c1, s, h2x_conn_get(c1)->ssl) : NULL
     };
     apr_status_t rv;
 

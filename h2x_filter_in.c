@@ -3,6 +3,7 @@
 /* Where a secondary connection's requests get their bodies from. */
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <apr_strings.h>
 
@@ -76,7 +77,9 @@ static int has_input(const in_ctx *ctx)
 {
     const h2x_stream *stream = ctx->stream;
 
-    return stream->in_ended
+    /* the end of a WebSocket is told within it: those who do not wait for the
+     * other side's would lose that */
+    return (stream->in_ended && stream->tunnel != H2X_TUNNEL_WEBSOCKET)
            || (stream->in_first
                && (!ctx->awaits_end || stream->in_bytes < ctx->left));
 }
@@ -93,6 +96,7 @@ static apr_status_t await_input_locked(const in_ctx *ctx,
             return APR_ECONNABORTED;
         }
         if (block == APR_NONBLOCK_READ) {
+            h2x_stream_seen_locked(stream);
             return APR_EAGAIN;
         }
         if (!deadline) {
@@ -123,7 +127,7 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
     if (rv == APR_SUCCESS) {
         len = h2x_stream_take_locked(stream, &chunks);
         ctx->left -= len;
-        ended = stream->in_ended;
+        ended = stream->in_ended && stream->tunnel != H2X_TUNNEL_WEBSOCKET;
         stream->owner->consumed_locked(stream->owner_baton, stream, len);
     }
     h2x_lock_release(stream->lock);
@@ -231,7 +235,8 @@ void h2x_filter_in_add(conn_rec *c2, h2x_stream *stream)
     ctx->stream = stream;
     ctx->body = apr_brigade_create(c2->pool, c2->bucket_alloc);
     length = apr_table_get(stream->request.fields, "Content-Length");
-    ctx->framed = stream->request.has_body && !length;
+    ctx->framed = stream->request.has_body && !length
+        && strcmp(stream->request.method, "CONNECT");
     ctx->awaits_end = length
         && apr_table_get(stream->request.fields, "Trailer")
         && ap_parse_strict_length(&ctx->left, length);

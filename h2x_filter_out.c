@@ -19,6 +19,7 @@
 #include "h2x_field.h"
 #include "h2x_filter.h"
 #include "h2x_stream.h"
+#include "h2x_tunnel.h"
 
 /* Parts of files up to this size are read at once: an open descriptor costs
  * more. Larger ones are read when they are sent. */
@@ -173,6 +174,11 @@ static void add_head(out_ctx *ctx, h2x_head *head)
     request_rec *r = current_request(stream);
     const h2x_field *length;
 
+    if (head->status == HTTP_SWITCHING_PROTOCOLS
+        && !h2x_tunnel_switch(stream, head)) {
+        fail(ctx, "it is no answer to a WebSocket handshake");
+        return;
+    }
     pending->promises = h2x_announce_links(stream, r, head);
     pending->head = h2x_announce_is_held_back(r, head) ? NULL : head;
     pending->next = NULL;

@@ -30,7 +30,12 @@ void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
         head->authority = copy;
         break;
     case 'p':
-        head->path = copy;
+        if (name[2] == 'a') {
+            head->path = copy;
+        }
+        else {
+            head->protocol = copy;
+        }
         break;
     }
 }

@@ -27,7 +27,7 @@ static int is_reference(const char *s, apr_size_t len)
                 return 0;
             }
         }
-        else if (!s[i] || (!apr_isalnum(s[i])
+        else if (!s[i] || (s[i] & 0x80) || (!apr_isalnum(s[i])
                            && !strchr("-._~:/?#[]@!$&'()*+,;=", s[i]))) {
             return 0;
         }
@@ -47,8 +47,8 @@ static const char *end_of_quoted(const char *s)
 }
 
 /*
- * Finds the comma that ends a malformed link. Brackets and quotes that are
- * not closed protect nothing.
+ * Finds the comma that ends a malformed link. A bracket that is not closed
+ * protects nothing, a quote all that follows.
  */
 static const char *skip_malformed(const char *s)
 {
@@ -61,19 +61,26 @@ static const char *skip_malformed(const char *s)
         }
         else if (*s == '"') {
             end = end_of_quoted(s);
+            if (!end) {
+                return s + strlen(s);
+            }
         }
         s = end ? end : s + 1;
     }
     return s;
 }
 
-/* Is a word in a list with spaces between? Quoted pairs are seen through. */
-static int has_word(const char *list, apr_size_t len, const char *word)
+/* Is a word in a list with spaces between? */
+static int has_word(const char *list, apr_size_t len, int is_quoted,
+                    const char *word)
 {
     apr_size_t i, at = 0;
     int is_same = 1;
 
     for (i = 0; i < len; ++i) {
+        if (is_quoted && list[i] == '\\' && i + 1 < len) {
+            ++i;
+        }
         if (apr_isspace(list[i])) {
             if (is_same && at && !word[at]) {
                 return 1;
@@ -81,9 +88,6 @@ static int has_word(const char *list, apr_size_t len, const char *word)
             at = 0;
             is_same = 1;
             continue;
-        }
-        if (list[i] == '\\' && i + 1 < len) {
-            ++i;
         }
         if (is_same) {
             is_same = (word[at] && apr_tolower(list[i]) == word[at]);
@@ -105,7 +109,7 @@ static int is_name(const char *name, apr_size_t len, const char *wanted)
  */
 static const char *read_params(const char *s, h2x_link *link)
 {
-    int has_rel = 0, has_anchor = 0;
+    int has_rel = 0, has_anchor = 0, is_quoted;
 
     for (s += strspn(s, OWS); *s == ';'; s += strspn(s, OWS)) {
         const char *name, *value = "";
@@ -114,9 +118,11 @@ static const char *read_params(const char *s, h2x_link *link)
         name = s + 1 + strspn(s + 1, OWS);
         name_len = strcspn(name, OWS "=;,");
         s = name + name_len + strspn(name + name_len, OWS);
+        is_quoted = 0;
         if (*s == '=') {
             value = s + 1 + strspn(s + 1, OWS);
-            if (*value == '"') {
+            is_quoted = (*value == '"');
+            if (is_quoted) {
                 s = end_of_quoted(value++);
                 if (!s) {
                     return NULL;
@@ -130,7 +136,8 @@ static const char *read_params(const char *s, h2x_link *link)
         }
         if (is_name(name, name_len, "rel") && !has_rel) {
             has_rel = 1;
-            link->is_preload = has_word(value, value_len, "preload");
+            link->is_preload = has_word(value, value_len, is_quoted,
+                                        "preload");
         }
         else if (is_name(name, name_len, "anchor")) {
             has_anchor = 1;

@@ -21,7 +21,9 @@
 #include "h2x_conf.h"
 #include "h2x_field.h"
 #include "h2x_filter.h"
+#include "h2x_origin.h"
 #include "h2x_request.h"
+#include "h2x_tunnel.h"
 
 APR_DECLARE_OPTIONAL_FN(void, ap_logio_add_bytes_in,
                         (conn_rec *c, apr_off_t bytes));
@@ -180,19 +182,14 @@ static int check_limits(request_rec *r, const h2x_request_head *head)
     return head->status;
 }
 
-/* Refuses what this module does not do. */
-static int check_method(request_rec *r, const h2x_request_head *head)
+/* Refuses what httpd does not serve. */
+static int check_scheme(request_rec *r, const h2x_request_head *head)
 {
     if (head->scheme && ap_cstr_casecmp(head->scheme, "https")
         && ap_cstr_casecmp(head->scheme, "http")) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                       "h2x: :scheme '%s' is not served", head->scheme);
         return HTTP_BAD_REQUEST;
-    }
-    if (!strcmp(head->method, "CONNECT")) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "h2x: CONNECT is not available over HTTP/2");
-        return HTTP_NOT_IMPLEMENTED;
     }
     return OK;
 }
@@ -214,19 +211,46 @@ static int check_vhost(request_rec *r)
     return OK;
 }
 
-/* The request line as HTTP/1.1 would have it, for logs and for httpd. */
+/*
+ * mod_ssl has found that another host's connection is not good for this one:
+ * says why, as far as that is known.
+ */
+static void log_misdirected(request_rec *r)
+{
+    const server_rec *server = h2x_conn_get(r->connection->master)->server;
+    const char *what = h2x_origin_difference(server, r->server);
+
+    if (what) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      "h2x: connection for %s used for %s, whose %s differs",
+                      server->server_hostname, r->server->server_hostname,
+                      what);
+    }
+}
+
+/*
+ * The request line as HTTP/1.1 would have it, for logs and for httpd. For a
+ * forward proxy that has the whole URI, by which mod_proxy knows its requests.
+ */
 static char *request_line(request_rec *r, const h2x_request_head *head)
 {
     const char *target = head->path ? head->path : head->authority;
 
+    if (h2x_conf_get_dir(r, H2X_PROXY_REQUESTS) && head->scheme
+        && head->authority && head->path && *head->path == '/') {
+        target = apr_pstrcat(r->pool, head->scheme, "://", head->authority,
+                             head->path, NULL);
+    }
     return apr_pstrcat(r->pool, head->method, " ", target ? target : "/",
                        " HTTP/2.0", NULL);
 }
 
 /* A request without Content-Length gets the framing that HTTP_IN reads. */
-static void announce_body(request_rec *r, const h2x_request_head *head)
+static void announce_body(request_rec *r, const h2x_stream *stream)
 {
-    if (head->has_body && !apr_table_get(r->headers_in, "Content-Length")) {
+    const h2x_request_head *head = &stream->request;
+
+    if (head->has_body && !stream->tunnel && !apr_table_get(r->headers_in, "Content-Length")) {
         apr_table_setn(r->headers_in, "Transfer-Encoding", "chunked");
     }
 }
@@ -238,6 +262,7 @@ static void announce_body(request_rec *r, const h2x_request_head *head)
 static int read_head(request_rec *r, h2x_stream *stream)
 {
     h2x_request_head *head = &stream->request;
+    int refused = h2x_tunnel_begin(stream, r);
     int status;
 
     r->request_time = head->received;
@@ -252,13 +277,17 @@ static int read_head(request_rec *r, h2x_stream *stream)
         status = check_authority(r, head);
     }
     if (!status) {
-        status = check_method(r, head);
+        status = check_scheme(r, head);
     }
     if (!status) {
         h2x_announce_begin(stream, r);
     }
+    if (refused) {
+        /* to httpd, the target of a CONNECT is wrong that has a path */
+        status = refused;
+    }
     r->status = HTTP_OK;
-    announce_body(r, head);
+    announce_body(r, stream);
     if (!ap_check_request_header(r) && !status) {
         status = r->status;
     }
@@ -292,7 +321,8 @@ static void apply_config(h2x_stream *stream, const request_rec *r)
     }
     stream->max_memory = (apr_size_t)h2x_conf_get(r->server,
                                                   H2X_STREAM_MAX_MEM_SIZE);
-    stream->unbuffered = !h2x_conf_get(r->server, H2X_OUTPUT_BUFFERING);
+    stream->unbuffered = stream->tunnel
+        || !h2x_conf_get(r->server, H2X_OUTPUT_BUFFERING);
     stream->copy_files = (int)h2x_conf_get_dir(r, H2X_COPY_FILES);
     h2x_lock_release(stream->lock);
 }
@@ -387,6 +417,10 @@ void h2x_request_fixup(request_rec *r)
             apr_table_setn(r->subprocess_env, variables[i].name, value);
         }
     }
+    if (stream->tunnel == H2X_TUNNEL_WEBSOCKET) {
+        /* mod_proxy would wait for the client's end, which does not come */
+        apr_table_setn(r->subprocess_env, "proxy-nohalfclose", "1");
+    }
     apply_config(stream, r);
 }
 
@@ -430,6 +464,9 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     if (!status) {
         status = ap_post_read_request(r);
     }
+    if (status == HTTP_MISDIRECTED_REQUEST) {
+        log_misdirected(r);
+    }
     if (status) {
         die(r, status);
         return;
@@ -439,6 +476,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     if (c2->cs->state == CONN_STATE_SUSPENDED) {
         await_end(stream);
     }
+    h2x_tunnel_end(stream);
 }
 
 void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
@@ -475,6 +513,12 @@ int h2x_request_may_wait(const request_rec *r)
            && strcmp(handler, "default-handler")
            && (!r->content_type || ap_cstr_casecmpn(r->content_type, handler,
                                                     strlen(handler)));
+}
+
+apr_status_t h2x_request_pollfd(const conn_rec *c2, apr_pollfd_t *pfd,
+                                apr_interval_time_t *timeout)
+{
+    return h2x_tunnel_pollfd(h2x_conn_get(c2)->stream, pfd, timeout);
 }
 
 void h2x_request_announce(request_rec *r)

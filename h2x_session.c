@@ -324,20 +324,49 @@ static int make_ng(h2x_session *session, const server_rec *s)
 static int submit_settings(h2x_session *session, const server_rec *s)
 {
     int32_t window = (int32_t)h2x_conf_get(s, H2X_WINDOW_SIZE);
-    nghttp2_settings_entry settings[] = {
+    nghttp2_settings_entry settings[4] = {
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
           (uint32_t)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS) },
         { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)window },
         { NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 },
     };
-    int rv = nghttp2_submit_settings(session->ng, NGHTTP2_FLAG_NONE, settings,
-                                     sizeof(settings) / sizeof(settings[0]));
+    int rv, count = 3;
 
+    if (h2x_conf_get(s, H2X_WEBSOCKETS)) {
+        settings[count].settings_id = NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL;
+        settings[count++].value = 1;
+    }
+    rv = nghttp2_submit_settings(session->ng, NGHTTP2_FLAG_NONE, settings,
+                                 count);
     if (rv == 0) {
         rv = nghttp2_session_set_local_window_size(
             session->ng, NGHTTP2_FLAG_NONE, 0,
             window > SESSION_WINDOW ? window : SESSION_WINDOW);
     }
+    return rv;
+}
+
+/* Says which origins the connection may serve (RFC 8336). */
+static int submit_origins(h2x_session *session)
+{
+    const apr_array_header_t *origins = session->params.origins;
+    nghttp2_origin_entry *entries;
+    int i, rv;
+
+    if (!origins || !origins->nelts) {
+        return 0;
+    }
+    entries = calloc(origins->nelts, sizeof(*entries));
+    if (!entries) {
+        return NGHTTP2_ERR_NOMEM;
+    }
+    for (i = 0; i < origins->nelts; ++i) {
+        entries[i].origin = APR_ARRAY_IDX(origins, i, uint8_t *);
+        entries[i].origin_len = strlen((const char *)entries[i].origin);
+    }
+    rv = nghttp2_submit_origin(session->ng, NGHTTP2_FLAG_NONE, entries,
+                               origins->nelts);
+    free(entries);
     return rv;
 }
 
@@ -359,7 +388,7 @@ apr_status_t h2x_session_create(h2x_session **psession,
     if (make_ng(session, s)) {
         return APR_ENOMEM;
     }
-    if (submit_settings(session, s)) {
+    if (submit_settings(session, s) || submit_origins(session)) {
         nghttp2_session_del(session->ng);
         return APR_EGENERAL;
     }

@@ -87,10 +87,10 @@ void h2x_session_read_priority(h2x_session *session, h2x_stream *stream)
 
     stream->priority = defaults;
     if (take_early(session, stream->id, &stream->priority)) {
-        stream->is_signalled = 1;
+        stream->is_prioritized = 1;
     }
     else if (value) {
-        stream->is_signalled = 1;
+        stream->is_prioritized = 1;
         h2x_priority_parse(&stream->priority, value, strlen(value));
     }
     else {
@@ -111,7 +111,7 @@ void h2x_session_update_priority(h2x_session *session,
     }
     if (stream) {
         stream->priority = priority;
-        stream->is_signalled = 1;
+        stream->is_prioritized = 1;
         h2x_session_prioritize(session, stream);
     }
     else if (update->stream_id > nghttp2_session_get_last_proc_stream_id(
@@ -142,7 +142,7 @@ void h2x_session_merge_priority(h2x_session *session, h2x_stream *stream,
                                 const h2x_head *head)
 {
     const h2x_field *field = h2x_field_find(head, "priority");
-    int is_ours = stream->promised_on && !stream->is_signalled;
+    int is_ours = stream->promised_on && !stream->is_prioritized;
 
     if (is_ours) {
         apply_order(session, stream, head);

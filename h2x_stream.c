@@ -240,6 +240,21 @@ void h2x_stream_wake_locked(h2x_stream *stream)
 {
     h2x_lock_check(stream->lock);
     apr_thread_cond_signal(stream->changed);
+    if (stream->signal_out && !stream->is_signalled) {
+        stream->is_signalled = 1;
+        apr_file_putc('!', stream->signal_out);
+    }
+}
+
+void h2x_stream_seen_locked(h2x_stream *stream)
+{
+    char c;
+
+    h2x_lock_check(stream->lock);
+    if (stream->is_signalled) {
+        stream->is_signalled = 0;
+        apr_file_getc(&c, stream->signal_in);
+    }
 }
 
 void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending)

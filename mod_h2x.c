@@ -36,6 +36,7 @@
 #include "h2x_drive.h"
 #include "h2x_filter.h"
 #include "h2x_io.h"
+#include "h2x_origin.h"
 #include "h2x_request.h"
 #include "h2x_session.h"
 
@@ -86,6 +87,7 @@ static int post_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp,
     ap_log_error(APLOG_MARK, APLOG_INFO, 0, s,
                  "mod_h2x/%s with nghttp2/%s", H2X_VERSION,
                  nghttp2_version(0)->version_str);
+    h2x_origin_init(s, p);
     return h2x_session_init(p) == APR_SUCCESS ? OK : !OK;
 }
 
@@ -423,6 +425,17 @@ static char *http2_var_lookup(apr_pool_t *p, server_rec *s, conn_rec *c,
     return (char *)(value ? value : "");
 }
 
+/* For those who wait for a connection and others at a time. */
+static apr_status_t http2_get_pollfd_from_conn(conn_rec *c,
+                                               struct apr_pollfd_t *pfd,
+                                               apr_interval_time_t *timeout)
+{
+    h2x_conn *conn = h2x_conn_get(c);
+
+    return conn && conn->stream ? h2x_request_pollfd(c, pfd, timeout)
+                                : APR_ENOTIMPL;
+}
+
 static void http2_get_num_workers(server_rec *s, int *min, int *max)
 {
     h2x_child_count_workers(s, min, max);
@@ -461,6 +474,12 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_fixups(fixups, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(before_handler, core, NULL, APR_HOOK_REALLY_FIRST);
 
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 129)
+    ap_hook_get_pollfd_from_conn(http2_get_pollfd_from_conn, NULL, NULL,
+                                 APR_HOOK_MIDDLE);
+#endif
+
+    APR_REGISTER_OPTIONAL_FN(http2_get_pollfd_from_conn);
     APR_REGISTER_OPTIONAL_FN(http2_is_h2);
     APR_REGISTER_OPTIONAL_FN(http2_var_lookup);
     APR_REGISTER_OPTIONAL_FN(http2_get_num_workers);

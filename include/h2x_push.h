@@ -44,7 +44,7 @@ typedef struct h2x_diary {
 /**
  * Reads the next link of a field's value (RFC 8288, appendix B.2), and moves
  * on behind it. One that is malformed ends at the next comma that is neither
- * quoted nor within < and >.
+ * quoted nor within < and >; a quote that is not closed takes in all the rest.
  * @param value 0-terminated
  */
 h2x_link_result h2x_link_next(const char **value, h2x_link *link);

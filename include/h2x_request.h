@@ -47,6 +47,13 @@ void h2x_request_end(h2x_stream *stream, const h2x_runner *runner);
  */
 int h2x_request_may_wait(const request_rec *r);
 
+/**
+ * Gives a descriptor that is readable when a secondary connection has input.
+ * The runner. See h2x_tunnel.h.
+ */
+apr_status_t h2x_request_pollfd(const conn_rec *c2, apr_pollfd_t *pfd,
+                                apr_interval_time_t *timeout);
+
 /** Announces what the configuration names for a request, see h2x_announce.h. */
 void h2x_request_announce(request_rec *r);
 

@@ -53,6 +53,7 @@ typedef struct h2x_session_params {
     const h2x_session_owner *owner;
     const h2x_stream_owner *stream_owner;
     void *baton;   /* of both */
+    const apr_array_header_t *origins; /* char *, to be told; or NULL */
 } h2x_session_params;
 
 /** Prepares what all sessions share; when the server starts. */

@@ -17,6 +17,7 @@
 #define H2X_STREAM_H
 
 #include <apr_buckets.h>
+#include <apr_file_io.h>
 #include <apr_pools.h>
 #include <apr_ring.h>
 #include <apr_tables.h>
@@ -44,6 +45,7 @@ typedef struct h2x_request_head {
     const char *scheme;
     const char *authority;
     const char *path;
+    const char *protocol; /* of an extended CONNECT (RFC 8441) */
     apr_table_t *fields;
     apr_time_t received; /* when the head was complete */
     int field_count;     /* fields so far; crumbs of Cookie are one */
@@ -51,6 +53,13 @@ typedef struct h2x_request_head {
     int status;          /* to be refused with this status, or 0 */
     int has_body;        /* END_STREAM was not on the head */
 } h2x_request_head;
+
+/** What a stream carries in place of bodies. */
+typedef enum {
+    H2X_TUNNEL_NONE,
+    H2X_TUNNEL_CONNECT,
+    H2X_TUNNEL_WEBSOCKET
+} h2x_tunnel;
 
 /** Bytes of a request body, of malloc(). */
 typedef struct h2x_chunk {
@@ -137,9 +146,14 @@ struct h2x_stream {
     apr_int32_t promised_on; /* the stream that promised it; 0: none did */
     int is_critical;      /* of a promise */
     h2x_priority priority;
-    int is_signalled;     /* the client has said that */
+    int is_prioritized;   /* the client has said that */
     int takes_push;       /* may the client be promised anything? */
     h2x_promising *promising; /* runner; NULL: nothing is to be promised */
+    h2x_tunnel tunnel;    /* runner */
+    const char *websocket_accept; /* runner: what a handshake ends with */
+    apr_file_t *signal_in;  /* a pipe with a byte in it while there is news */
+    apr_file_t *signal_out; /* for the runner, if it asked for that */
+    int is_signalled;
     int is_announced;     /* runner: what the configuration names was sent */
 
     /* input */
@@ -205,6 +219,9 @@ apr_status_t h2x_stream_wait_locked(h2x_stream *stream, apr_time_t deadline);
 
 /** Ends the waiting of a runner. Lock held. */
 void h2x_stream_wake_locked(h2x_stream *stream);
+
+/** Takes note that the runner has seen all that it was woken for. Lock held.*/
+void h2x_stream_seen_locked(h2x_stream *stream);
 
 /** Adds what is to be sent before the body. Lock held. */
 void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending);

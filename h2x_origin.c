@@ -1,0 +1,219 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <string.h>
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include <httpd.h>
+#include <http_config.h>
+#include <http_main.h>
+#include <http_protocol.h>
+
+#include "h2x.h"
+#include "h2x_origin.h"
+
+/* What is listed for one connection: an ORIGIN frame has 16 KB. */
+#define NAMES_MAX 8192
+
+/* What mod_ssl compares (its SSLVHostSNIPolicy "secure"). */
+static const char *const compared[] = {
+    "SSLProtocol", "SSLCipherSuite", "SSLCertificateFile",
+    "SSLCertificateKeyFile", "SSLVerifyClient", "SSLVerifyDepth",
+    "SSLCACertificateFile", "SSLCACertificatePath", "SSLCADNRequestFile",
+    "SSLCADNRequestPath", "SSLCARevocationFile", "SSLCARevocationPath",
+    "SSLCARevocationCheck", "SSLOCSPEnable", "SSLOCSPDefaultResponder",
+    "SSLOCSPOverrideResponder", "SSLSRPVerifierFile", "SSLOpenSSLConfCmd",
+};
+#define COMPARED_COUNT ((int)(sizeof(compared) / sizeof(compared[0])))
+
+/* How TLS is configured for a virtual host. */
+typedef struct {
+    const char *values[COMPARED_COUNT]; /* arguments; NULL: it is not given */
+    const char *kind; /* equal configurations have the same pointer here */
+} tls_profile;
+
+/* server_rec to tls_profile; read only, once the server runs. */
+static apr_hash_t *profiles;
+
+/* ---- reading the configuration ---- */
+
+static void read_directives(apr_pool_t *p, tls_profile *profile,
+                            const ap_directive_t *first)
+{
+    const ap_directive_t *d;
+    int i;
+
+    for (d = first; d; d = d->next) {
+        for (i = 0; i < COMPARED_COUNT; ++i) {
+            if (!ap_cstr_casecmp(d->directive, compared[i])) {
+                const char *before = profile->values[i];
+
+                profile->values[i] = apr_pstrcat(p, before ? before : "",
+                                                 before ? "\n" : "",
+                                                 d->args, NULL);
+            }
+        }
+    }
+}
+
+/* Finds the section that a virtual host was made from. */
+static const ap_directive_t *find_section(const server_rec *s)
+{
+    const ap_directive_t *d;
+
+    for (d = ap_conftree; d; d = d->next) {
+        if (!ap_cstr_casecmp(d->directive, "<VirtualHost") && s->defn_name
+            && !strcmp(d->filename, s->defn_name)
+            && d->line_num == (int)s->defn_line_number) {
+            return d;
+        }
+    }
+    return NULL;
+}
+
+static tls_profile *make_profile(apr_pool_t *p, const server_rec *s,
+                                 const tls_profile *outer, apr_hash_t *kinds)
+{
+    const ap_directive_t *section = find_section(s);
+    tls_profile *profile = apr_pcalloc(p, sizeof(*profile));
+    const char *kind = "";
+    int i;
+
+    if (section) {
+        read_directives(p, profile, section->first_child);
+    }
+    for (i = 0; i < COMPARED_COUNT; ++i) {
+        if (!profile->values[i]) {
+            profile->values[i] = outer->values[i];
+        }
+        kind = apr_pstrcat(p, kind, compared[i], " ",
+                           profile->values[i] ? profile->values[i] : "", "\n",
+                           NULL);
+    }
+    profile->kind = apr_hash_get(kinds, kind, APR_HASH_KEY_STRING);
+    if (!profile->kind) {
+        profile->kind = kind;
+        apr_hash_set(kinds, kind, APR_HASH_KEY_STRING, kind);
+    }
+    return profile;
+}
+
+static apr_status_t forget(void *unused)
+{
+    (void)unused;
+    profiles = NULL;
+    return APR_SUCCESS;
+}
+
+void h2x_origin_init(server_rec *s, apr_pool_t *p)
+{
+    apr_hash_t *kinds = apr_hash_make(p);
+    tls_profile outer = { { NULL }, NULL };
+
+    profiles = apr_hash_make(p);
+    apr_pool_cleanup_register(p, NULL, forget, apr_pool_cleanup_null);
+    read_directives(p, &outer, ap_conftree);
+    for (; s; s = s->next) {
+        apr_hash_set(profiles, apr_pmemdup(p, &s, sizeof(s)), sizeof(s),
+                     make_profile(p, s, &outer, kinds));
+    }
+}
+
+static const tls_profile *profile_of(const server_rec *s)
+{
+    return apr_hash_get(profiles, &s, sizeof(s));
+}
+
+const char *h2x_origin_difference(const server_rec *a, const server_rec *b)
+{
+    const tls_profile *one = profile_of(a), *other = profile_of(b);
+    int i;
+
+    for (i = 0; one->kind != other->kind && i < COMPARED_COUNT; ++i) {
+        const char *value = one->values[i], *its = other->values[i];
+
+        if (value != its && (!value || !its || strcmp(value, its))) {
+            return compared[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- listing ---- */
+
+/* Is a virtual host to be found at the address of a connection? */
+static int is_at(const server_rec *s, const apr_sockaddr_t *local)
+{
+    const server_addr_rec *addr;
+
+    for (addr = s->addrs; addr; addr = addr->next) {
+        const apr_sockaddr_t *its = addr->host_addr;
+
+        if ((!addr->host_port || addr->host_port == local->port)
+            && (apr_sockaddr_is_wildcard(its)
+                || apr_sockaddr_equal(its, local))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+typedef struct {
+    apr_array_header_t *origins;
+    X509 *certificate;
+    apr_port_t port;
+    apr_size_t len; /* of all */
+} listing;
+
+static void add_name(listing *list, const char *name)
+{
+    apr_pool_t *p = list->origins->pool;
+    const char *origin;
+
+    if (X509_check_host(list->certificate, name, 0, 0, NULL) != 1) {
+        return;
+    }
+    origin = (list->port == 443)
+        ? apr_pstrcat(p, "https://", name, NULL)
+        : apr_psprintf(p, "https://%s:%d", name, (int)list->port);
+    list->len += strlen(origin);
+    if (list->len <= NAMES_MAX) {
+        APR_ARRAY_PUSH(list->origins, const char *) = origin;
+    }
+}
+
+static void add_server(listing *list, const server_rec *s)
+{
+    int i;
+
+    if (s->server_hostname) {
+        add_name(list, s->server_hostname);
+    }
+    for (i = 0; s->names && i < s->names->nelts; ++i) {
+        add_name(list, APR_ARRAY_IDX(s->names, i, const char *));
+    }
+}
+
+apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
+                                    void *ssl)
+{
+    const char *kind = profile_of(server)->kind;
+    listing list = {
+        apr_array_make(c1->pool, 4, sizeof(char *)), SSL_get_certificate(ssl),
+        c1->local_addr->port, 0
+    };
+    server_rec *s;
+
+    for (s = ap_server_conf; s && list.certificate; s = s->next) {
+        if (s == server
+            || (profile_of(s)->kind == kind && is_at(s, c1->local_addr)
+                && ap_is_allowed_protocol(c1, NULL, s, "h2"))) {
+            add_server(&list, s);
+        }
+    }
+    return list.origins;
+}

@@ -1,0 +1,152 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+#include <string.h>
+
+#include <apr_base64.h>
+#include <apr_general.h>
+#include <apr_portable.h>
+#include <apr_sha1.h>
+#include <apr_strings.h>
+
+#include <httpd.h>
+#include <http_log.h>
+
+#include "h2x.h"
+#include "h2x_conf.h"
+#include "h2x_tunnel.h"
+
+/* Bytes of a Sec-WebSocket-Key (RFC 6455, section 4.1). */
+#define KEY_LEN 16
+
+/* What a server proves with that it has understood (section 1.3). */
+#define WEBSOCKET_GUID "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+static char *base64(apr_pool_t *p, const unsigned char *data, int len)
+{
+    char *text = apr_palloc(p, apr_base64_encode_len(len));
+
+    apr_base64_encode_binary(text, data, len);
+    return text;
+}
+
+/* The Sec-WebSocket-Accept that answers a key. */
+static const char *expected_accept(apr_pool_t *p, const char *key)
+{
+    unsigned char digest[APR_SHA1_DIGESTSIZE];
+    apr_sha1_ctx_t sha1;
+
+    apr_sha1_init(&sha1);
+    apr_sha1_update(&sha1, key, (unsigned)strlen(key));
+    apr_sha1_update(&sha1, WEBSOCKET_GUID, sizeof(WEBSOCKET_GUID) - 1);
+    apr_sha1_final(digest, &sha1);
+    return base64(p, digest, sizeof(digest));
+}
+
+/*
+ * The handshake as HTTP/1.1 has it. Over HTTP/2 there is no key: the frames
+ * say that the server has understood.
+ */
+static int begin_websocket(h2x_stream *stream)
+{
+    h2x_request_head *head = &stream->request;
+    unsigned char random[KEY_LEN];
+    const char *key;
+
+    if (apr_generate_random_bytes(random, sizeof(random)) != APR_SUCCESS) {
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    key = base64(stream->pool, random, sizeof(random));
+    head->method = "GET";
+    apr_table_setn(head->fields, "Upgrade", "websocket");
+    apr_table_setn(head->fields, "Connection", "Upgrade");
+    apr_table_setn(head->fields, "Sec-WebSocket-Key", key);
+    stream->tunnel = H2X_TUNNEL_WEBSOCKET;
+    stream->websocket_accept = expected_accept(stream->pool, key);
+    return OK;
+}
+
+int h2x_tunnel_begin(h2x_stream *stream, request_rec *r)
+{
+    const h2x_request_head *head = &stream->request;
+
+    if (strcmp(head->method, "CONNECT")) {
+        return OK;
+    }
+    if (!head->protocol) {
+        if (h2x_conf_get_dir(r, H2X_PROXY_REQUESTS)) {
+            stream->tunnel = H2X_TUNNEL_CONNECT;
+            return OK;
+        }
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x: CONNECT needs "
+                      "H2ProxyRequests on");
+        return HTTP_NOT_IMPLEMENTED;
+    }
+    if (strcmp(head->protocol, "websocket")
+        || !h2x_conf_get(r->server, H2X_WEBSOCKETS)) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x: CONNECT with "
+                      ":protocol '%s' is not served, see H2WebSockets",
+                      head->protocol);
+        return HTTP_NOT_IMPLEMENTED;
+    }
+    return begin_websocket(stream);
+}
+
+int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head)
+{
+    int i, kept = 0, is_good = 0;
+
+    for (i = 0; i < head->count; ++i) {
+        const h2x_field *field = &head->fields[i];
+
+        if (strcmp(field->name, "sec-websocket-accept")) {
+            head->fields[kept++] = *field;
+        }
+        else if (stream->websocket_accept) {
+            is_good = !strcmp(field->value, stream->websocket_accept);
+        }
+    }
+    head->count = kept;
+    head->status = HTTP_OK;
+    return is_good;
+}
+
+apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,
+                               apr_interval_time_t *timeout)
+{
+    apr_file_t *in, *out;
+    apr_status_t rv;
+
+    if (!stream->signal_in) {
+        rv = apr_file_pipe_create_ex(&in, &out, APR_FULL_NONBLOCK,
+                                     stream->pool);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        h2x_lock_acquire(stream->lock);
+        stream->signal_in = in;
+        stream->signal_out = out;
+        /* what is there already has been told to nobody */
+        h2x_stream_wake_locked(stream);
+        h2x_lock_release(stream->lock);
+    }
+    pfd->desc_type = APR_POLL_FILE;
+    pfd->desc.f = stream->signal_in;
+    if (timeout) {
+        *timeout = stream->timeout;
+    }
+    return APR_SUCCESS;
+}
+
+void h2x_tunnel_end(h2x_stream *stream)
+{
+    apr_file_t *in = stream->signal_in, *out = stream->signal_out;
+
+    if (in) {
+        h2x_lock_acquire(stream->lock);
+        stream->signal_in = NULL;
+        stream->signal_out = NULL;
+        h2x_lock_release(stream->lock);
+        apr_file_close(in);
+        apr_file_close(out);
+    }
+}
