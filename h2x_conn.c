@@ -123,6 +123,9 @@ static int mpm_waits(const h2x_drive *drive)
     if (h2x_child_is_stopping() && !drive->was_with_mpm) {
         return 0;
     }
+    if (drive->keeps_thread) {
+        return 0;
+    }
     return h2x_child_self->waits_for_io
            || (h2x_child_self->keeps_idle
                && h2x_drive_is_between_requests(drive));

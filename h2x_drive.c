@@ -595,7 +595,23 @@ static void make_log_id(conn_rec *c1)
     }
 }
 
-apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
+/* The session's first request came as HTTP/1.1. */
+static apr_status_t begin_upgraded(h2x_drive *drive,
+                                   const h2x_drive_start *start)
+{
+    apr_status_t rv;
+
+    drive->keeps_thread = 1;
+    h2x_lock_acquire(&drive->lock);
+    rv = h2x_session_upgrade(drive->session, start->settings,
+                             start->settings_len, start->method, start->path,
+                             start->fields, start->body, start->body_len);
+    h2x_lock_release(&drive->lock);
+    return rv;
+}
+
+apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
+                              const h2x_drive_start *start)
 {
     apr_pool_t *p = c1->pool;
     server_rec *s = h2x_conn_get(c1)->server;
@@ -638,7 +654,7 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1)
                   ap_get_conn_socket(c1), p);
     apr_pool_pre_cleanup_register(p, drive, close_on_cleanup);
     *pdrive = drive;
-    return APR_SUCCESS;
+    return start ? begin_upgraded(drive, start) : APR_SUCCESS;
 }
 
 void h2x_drive_close(h2x_drive *drive)

@@ -45,6 +45,20 @@ static char *copy(h2x_stream *stream, const char *text)
     return apr_pstrdup(stream->pool, text);
 }
 
+void h2x_head_set(h2x_stream *stream, const char *method, const char *path,
+                  const apr_table_t *fields)
+{
+    h2x_request_head *head = &stream->request;
+    const char *host = apr_table_get(fields, "Host");
+
+    head->method = copy(stream, method);
+    head->scheme = "http";
+    head->authority = host ? copy(stream, host) : NULL;
+    head->path = copy(stream, path);
+    /* a copy of the table alone would share its texts */
+    head->fields = apr_table_clone(stream->pool, fields);
+}
+
 static void set_field(h2x_field *field, const char *name, const char *value)
 {
     field->name = name;

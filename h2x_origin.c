@@ -174,14 +174,12 @@ static void add_name(listing *list, const char *name)
     apr_pool_t *p = list->origins->pool;
     const char *origin;
 
-    if (X509_check_host(list->certificate, name, 0, 0, NULL) != 1) {
-        return;
-    }
     origin = (list->port == 443)
         ? apr_pstrcat(p, "https://", name, NULL)
         : apr_psprintf(p, "https://%s:%d", name, (int)list->port);
-    list->len += strlen(origin);
-    if (list->len <= NAMES_MAX) {
+    if (!ap_array_str_contains(list->origins, origin)
+        && X509_check_host(list->certificate, name, 0, 0, NULL) == 1
+        && (list->len += strlen(origin)) <= NAMES_MAX) {
         APR_ARRAY_PUSH(list->origins, const char *) = origin;
     }
 }

@@ -396,6 +396,34 @@ apr_status_t h2x_session_create(h2x_session **psession,
     return APR_SUCCESS;
 }
 
+apr_status_t h2x_session_upgrade(h2x_session *session, const char *settings,
+                                 apr_size_t settings_len, const char *method,
+                                 const char *path, const apr_table_t *fields,
+                                 const char *body, apr_size_t body_len)
+{
+    h2x_stream *stream = h2x_session_add(session, 1);
+
+    if (!stream) {
+        return APR_ENOMEM;
+    }
+    if (nghttp2_session_upgrade2(session->ng, (const uint8_t *)settings,
+                                 settings_len, !strcmp(method, "HEAD"), NULL)
+        || nghttp2_session_set_stream_user_data(session->ng, 1, stream)
+        || (body_len && h2x_stream_feed_locked(stream, body, body_len)
+                            != APR_SUCCESS)) {
+        h2x_session_release(session, stream);
+        return APR_EINVAL;
+    }
+    session->is_fresh = 0;
+    h2x_head_set(stream, method, path, fields);
+    stream->in_ended = 1;
+    stream->request.has_body = (body_len > 0);
+    stream->takes_push = h2x_session_takes_push(session);
+    h2x_session_read_priority(session, stream);
+    h2x_session_enqueue(session, stream);
+    return APR_SUCCESS;
+}
+
 void h2x_session_destroy(h2x_session *session)
 {
     ap_assert(session->stream_count == 0);

@@ -39,6 +39,7 @@
 #include "h2x_origin.h"
 #include "h2x_request.h"
 #include "h2x_session.h"
+#include "h2x_upgrade.h"
 
 /* What a client says first (RFC 9113, section 3.4). */
 static const char preface[] = NGHTTP2_CLIENT_MAGIC;
@@ -177,7 +178,8 @@ static int protocol_propose(conn_rec *c, request_rec *r, server_rec *s,
 {
     const char *protocol = protocol_for(c);
 
-    if (is_threaded == AP_MPMQ_NOT_SUPPORTED || c->master || r
+    if (is_threaded == AP_MPMQ_NOT_SUPPORTED || c->master
+        || (r && !h2x_upgrade_is_possible(r))
         || strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1)
         || (offers && !ap_array_str_contains(offers, protocol))
         || !is_acceptable(c, s ? s : c->base_server)) {
@@ -185,6 +187,12 @@ static int protocol_propose(conn_rec *c, request_rec *r, server_rec *s,
     }
     APR_ARRAY_PUSH(proposals, const char *) = protocol;
     return OK;
+}
+
+/* mod_reqtimeout's timers are for HTTP/1.1, and ended live connections. */
+static void quiet_other_modules(conn_rec *c)
+{
+    ap_remove_input_filter_byhandle(c->input_filters, "reqtimeout");
 }
 
 /* Notes that a connection speaks HTTP/2, by the rules of a server. */
@@ -196,14 +204,18 @@ static void set_protocol(conn_rec *c, server_rec *s)
     conn->server = s;
 }
 
-/* ALPN has chosen, within the TLS handshake. */
+/* ALPN has chosen, within the TLS handshake; or Upgrade, within a request. */
 static int protocol_switch(conn_rec *c, request_rec *r, server_rec *s,
                            const char *protocol)
 {
-    if (c->master || r || strcmp(protocol, protocol_for(c))) {
+    if (c->master || strcmp(protocol, protocol_for(c))) {
         return DECLINED;
     }
     set_protocol(c, s ? s : c->base_server);
+    if (r) {
+        quiet_other_modules(c);
+        h2x_upgrade_run(r);
+    }
     return OK;
 }
 
@@ -305,14 +317,13 @@ static int process_connection(conn_rec *c)
     if (!conn || !conn->protocol) {
         return DECLINED;
     }
-    rv = h2x_drive_create(&conn->drive, c);
+    rv = h2x_drive_create(&conn->drive, c, NULL);
     if (rv != APR_SUCCESS) {
         ap_log_cerror(APLOG_MARK, APLOG_ERR, rv, c,
                       "h2x(%s): cannot start a session", c->log_id);
         return !OK;
     }
-    /* its timers are for HTTP/1.1, and ended live connections */
-    ap_remove_input_filter_byhandle(c->input_filters, "reqtimeout");
+    quiet_other_modules(c);
     h2x_drive_run(conn->drive);
     return OK;
 }
@@ -335,6 +346,18 @@ static h2x_conn *stream_conn(const request_rec *r)
     h2x_conn *conn = h2x_conn_get(r->connection);
 
     return conn && conn->stream ? conn : NULL;
+}
+
+static int post_read_request(request_rec *r)
+{
+    h2x_upgrade_keep(r);
+    return DECLINED;
+}
+
+/* A request is logged once: where it was answered. */
+static int log_transaction(request_rec *r)
+{
+    return h2x_upgrade_was(r) ? DONE : DECLINED;
 }
 
 static int fixups(request_rec *r)
@@ -471,6 +494,10 @@ static void register_hooks(apr_pool_t *p)
                                  APR_HOOK_LAST);
 
     ap_hook_map_to_storage(map_to_storage, core, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_post_read_request(post_read_request, NULL, NULL,
+                              APR_HOOK_REALLY_FIRST);
+    ap_hook_log_transaction(log_transaction, NULL, NULL,
+                            APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(fixups, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(before_handler, core, NULL, APR_HOOK_REALLY_FIRST);
 

@@ -30,6 +30,7 @@ typedef struct h2x_conn {
     void *ssl;                /* c1: the SSL of mod_ssl, or NULL on cleartext */
     const char *protocol;     /* c1: "h2" or "h2c" once that was negotiated */
     server_rec *server;       /* c1: whose configuration holds, then */
+    const request_rec *upgraded; /* c1: the request that asked for h2c */
     struct h2x_drive *drive;  /* c1: the engine, once the connection runs */
     struct h2x_stream *stream; /* c2: the stream that it serves */
 } h2x_conn;

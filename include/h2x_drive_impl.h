@@ -51,6 +51,7 @@ struct h2x_drive {
     int is_waiting;    /* it waits for that */
     h2x_stream *inline_stream; /* the request it runs */
     int is_busy;       /* it runs or ends a request */
+    int keeps_thread;  /* it is within a request of HTTP/1.1 */
     int has_run;       /* requests, since it last waited */
     int was_with_mpm;  /* it has given the connection to the MPM before */
     apr_uint64_t busy_since; /* a time; 0: it is not. Read without the lock */

@@ -26,6 +26,10 @@ const char *h2x_head_add_field(h2x_stream *stream, const server_rec *s,
                                const char *name, apr_size_t name_len,
                                const char *value, apr_size_t value_len);
 
+/** Takes a head over from HTTP/1.1. */
+void h2x_head_set(h2x_stream *stream, const char *method, const char *path,
+                  const apr_table_t *fields);
+
 /**
  * Makes the head of a promised request (RFC 9113, section 8.4.1).
  * @return the same, as it is sent

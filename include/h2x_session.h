@@ -67,6 +67,18 @@ apr_status_t h2x_session_create(h2x_session **session,
                                 const h2x_session_params *params,
                                 apr_pool_t *p);
 
+/**
+ * Begins with a request that came as HTTP/1.1, as stream 1 (RFC 7540,
+ * section 3.2). Before anything else. Lock held.
+ * @param settings the client's, as of a SETTINGS frame
+ * @param body     all of it
+ * @return APR_SUCCESS, APR_ENOMEM, APR_EINVAL when the settings are wrong
+ */
+apr_status_t h2x_session_upgrade(h2x_session *session, const char *settings,
+                                 apr_size_t settings_len, const char *method,
+                                 const char *path, const apr_table_t *fields,
+                                 const char *body, apr_size_t body_len);
+
 /** Frees a session. All of its streams must have been released. */
 void h2x_session_destroy(h2x_session *session);
 

@@ -20,7 +20,8 @@ LEVELS = {
     "h2x_filter": 4, "h2x_session": 4,
     "h2x_request": 5, "h2x_io": 5,
     "h2x_drive": 6,
-    "mod_h2x": 7,
+    "h2x_upgrade": 7,
+    "mod_h2x": 8,
 }
 
 #: Large rooms have several sources, which share an _impl.h.
