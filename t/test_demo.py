@@ -35,7 +35,7 @@ def files(server):
 class Browser:
     """Headless Chromium, driven through its debugging pipe."""
 
-    def __init__(self, profile):
+    def __init__(self, profile, trust="--ignore-certificate-errors"):
         # The browser reads commands from descriptor 3 and answers on 4.
         get, self.commands = os.pipe()
         self.answers, put = os.pipe()
@@ -45,7 +45,7 @@ class Browser:
              "--headless=new", "--no-sandbox", "--disable-gpu",
              "--disable-quic", "--no-first-run", "--disable-sync",
              "--disable-background-networking", "--disable-component-update",
-             "--ignore-certificate-errors", "--remote-debugging-pipe",
+             trust, "--remote-debugging-pipe",
              "--user-data-dir=%s" % profile, "about:blank"],
             pass_fds=(get, put), stderr=subprocess.DEVNULL)
         os.close(get)
