@@ -1,14 +1,13 @@
 """mod_cache and mod_cache_disk: what one protocol has stored, the other is
 given; asked before httpd's hooks (CacheQuickHandler on) and after them."""
 
-import os
 import threading
 
 import pytest
 
 from lib import backend, h2raw
 from lib.server import wait_for
-from lib.together import Case, ask, same
+from lib.together import Case, age, ask, same
 
 CONFIG = """
 CacheRoot ${DIR}/cache
@@ -95,8 +94,8 @@ def pair(request, httpd):
         with httpd(config, MODULES) as server:
             server.writable("../cache")
             server.writable("../lock")
-            # old, so that it may be stored for a while
-            os.utime(server.write("stored/page.txt", PAGE), (1.7e9, 1.7e9))
+            server.write("stored/page.txt", PAGE)
+            age(server)
             yield server, origin
             origin.gate.set()
 

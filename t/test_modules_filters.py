@@ -2,7 +2,6 @@
 at once, what it does over HTTP/1.1."""
 
 import gzip
-import os
 import re
 import time
 import zlib
@@ -11,7 +10,7 @@ import pytest
 
 from lib import clients, inside
 from lib.server import have_module
-from lib.together import Case, assert_same
+from lib.together import Case, age, assert_same
 
 CONFIG = """
 AddType text/html .html .shtml
@@ -128,9 +127,7 @@ def files(server):
     server.write("slow/data.bin", b"s" * SLOW)
     server.write("burst/data.bin", b"b" * SLOW)
     server.write("quick.txt", "quick\n")
-    for where, _, names in os.walk(server.htdocs):
-        for name in names:      # a file of this second has a weak ETag
-            os.utime(os.path.join(where, name), (1700000000, 1700000000))
+    age(server)
 
 
 needs_brotli = pytest.mark.skipif(not have_module("brotli"),

@@ -8,7 +8,7 @@ import pytest
 
 from lib import h2raw, http1
 from lib.server import wait_for
-from lib.together import Case, ask, assert_same
+from lib.together import Case, age, ask, assert_same
 
 BASE = """
 CustomLog ${DIR}/addresses.log "%q %a %{c}a %h"
@@ -36,6 +36,7 @@ def make(httpd, config):
     server = httpd(config, MODULES)
     server.write("page.txt", "page\n")
     server.write("rule/page.txt", "allowed\n")
+    age(server)
     return server
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lib import clients
 from lib.server import have_module
-from lib.together import Case, ask, assert_same
+from lib.together import Case, age, ask, assert_same
 
 CONFIG = """
 AddHandler send-as-is asis
@@ -104,6 +104,7 @@ def files(server):
         server.write(kind + "/show.txt", "shown\n")
         for i in range(10):
             server.write("%s/begin%d.asis" % (kind, i), BEGIN % i)
+    age(server)
 
 
 # --- mod_auth_digest ---------------------------------------------------------

@@ -1,6 +1,7 @@
 """The same requests over HTTP/1.1, one by one, and over HTTP/2, all at once
 on one connection: modules must not mind either."""
 
+import os
 from collections import namedtuple
 
 from . import compare
@@ -8,6 +9,14 @@ from . import compare
 #: What Server.http1() takes.
 Case = namedtuple("Case", "method path headers body",
                   defaults=("GET", "/", {}, None))
+
+
+def age(server):
+    """Makes the files below htdocs old: one that was changed within the
+    last second has a weak ETag, and may not be cached."""
+    for directory, _, names in os.walk(server.htdocs):
+        for name in names:
+            os.utime(os.path.join(directory, name), (1.7e9, 1.7e9))
 
 
 def ask(connection, cases):
