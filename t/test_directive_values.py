@@ -13,7 +13,8 @@ INT_MAX = 2 ** 31 - 1
 INT64_MAX = 2 ** 63 - 1
 
 FLAGS = ["H2Direct", "H2ModernTLSOnly", "H2OutputBuffering", "H2CopyFiles",
-         "H2Push", "H2EarlyHints"]
+         "H2Push", "H2EarlyHints", "H2Upgrade", "H2WebSockets",
+         "H2ProxyRequests", "H2SerializeHeaders"]
 NUMBERS = {     # least, greatest
     "H2MaxSessionStreams": (1, INT_MAX),
     "H2WindowSize": (1024, INT_MAX),
@@ -25,11 +26,15 @@ NUMBERS = {     # least, greatest
     "H2MaxDataFrameLen": (0, INT_MAX),
     "H2MaxHeaderBlockLen": (0, INT_MAX),
     "H2PushDiarySize": (0, 65536),
+    "H2Padding": (0, 8),
+    "H2MaxStreamErrors": (0, INT_MAX),
+    "H2SessionExtraFiles": (0, INT_MAX),
 }
 TIMES = ["H2StreamTimeout", "H2MaxWorkerIdleSeconds"]
 # of several arguments: see test_directives_push.py
 LISTS = ["H2PushPriority", "H2PushResource", "H2EarlyHint"]
-ALL = FLAGS + list(NUMBERS) + TIMES + LISTS
+ONE_VALUE = FLAGS + list(NUMBERS) + TIMES
+ALL = ONE_VALUE + LISTS
 
 BAD_FLAGS = ["yes", "1", "onn", "of", "on,off", "true"]
 BAD_NUMBERS = ["many", "-1", "+1", "10x", "1.5", "1e3", "0x10", " 10",
@@ -93,7 +98,7 @@ def test_bad_value(configtest, name, value, allowed):
 
 
 @STRICT
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ONE_VALUE)
 @pytest.mark.parametrize("arguments", ["", '""', "on off", "1 2"])
 def test_number_of_arguments(configtest, name, arguments):
     """The message goes on with what the directive is about."""
@@ -112,12 +117,19 @@ def test_good_values(configtest, name, values):
 
 # --- where they may be ---
 
-IN_SECTIONS = ["H2CopyFiles", "H2StreamTimeout"]
-IN_HTACCESS = ["H2CopyFiles"]       # with AllowOverride FileInfo
+IN_SECTIONS = ["H2CopyFiles", "H2StreamTimeout", "H2Push", "H2PushResource",
+               "H2EarlyHint", "H2Upgrade", "H2ProxyRequests"]
+IN_HTACCESS = {     # with these kinds of AllowOverride
+    "H2CopyFiles": ["FileInfo"], "H2Push": ["AuthConfig"],
+    "H2Upgrade": ["AuthConfig"], "H2ProxyRequests": ["FileInfo"],
+    "H2PushResource": ["FileInfo", "AuthConfig"],
+    "H2EarlyHint": ["FileInfo", "AuthConfig"],
+}
 
 
 def any_value(name):
-    return "on" if name in FLAGS else "2000"
+    several = {"H2PushPriority": "text/css before", "H2EarlyHint": "X-A b"}
+    return "on" if name in FLAGS else several.get(name, "2048")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -141,7 +153,8 @@ def test_in_section(configtest, name, section):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("override", ["None", "FileInfo", "Indexes"])
+@pytest.mark.parametrize("override", ["None", "FileInfo", "AuthConfig",
+                                      "Indexes"])
 def test_in_htaccess(htaccess_server, name, override):
     server = htaccess_server
     where = "%s/%s" % (override, name)
@@ -149,8 +162,7 @@ def test_in_htaccess(htaccess_server, name, override):
     server.write(where + "/.htaccess", "%s %s\n" % (name, any_value(name)))
     mark = server.log_mark()
     answer = server.http1(path="/%s/index.html" % where)
-    if override == "None" or (name in IN_HTACCESS
-                              and override == "FileInfo"):
+    if override == "None" or override in IN_HTACCESS.get(name, []):
         assert answer.status == 200
     else:
         assert answer.status == 500
@@ -161,7 +173,7 @@ def test_in_htaccess(htaccess_server, name, override):
 def htaccess_server(httpd):
     config = "".join(
         "<Directory ${HTDOCS}/%s>\nAllowOverride %s\n</Directory>\n" % (o, o)
-        for o in ("FileInfo", "Indexes"))
+        for o in ("FileInfo", "AuthConfig", "Indexes"))
     with httpd(config) as server:
         server.expect_log(r"/\.htaccess: H2\w+ not allowed here")
         yield server
