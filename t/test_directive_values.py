@@ -128,7 +128,8 @@ IN_HTACCESS = {     # with these kinds of AllowOverride
 
 
 def any_value(name):
-    several = {"H2PushPriority": "text/css before", "H2EarlyHint": "X-A b"}
+    several = {"H2PushPriority": "text/css before", "H2EarlyHint": "X-A b",
+               "H2Padding": "4"}
     return "on" if name in FLAGS else several.get(name, "2048")
 
 
