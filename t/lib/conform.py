@@ -113,6 +113,19 @@ def headers(c, stream_id, fields, flags=END_HEADERS | END_STREAM):
     c.raw_frame(HEADERS, flags, stream_id, c.encode(fields))
 
 
+def integer(value, bits, first=0):
+    """RFC 7541, 5.1: an integer with a prefix of so many bits; `first` has
+    the other bits of the first byte."""
+    most = (1 << bits) - 1
+    if value < most:
+        return bytes([first | value])
+    out, value = [first | most], value - most
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out + [value])
+
+
 def pieces(block, count):
     """Cuts a field block into that many pieces, of which the last may be
     longer and none is empty."""
