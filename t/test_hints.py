@@ -100,7 +100,7 @@ def all_links(interim):
     return [x.strip() for v in links(interim) for x in v.split(", ")]
 
 
-# --- our own ------------------------------------------------------------------------
+# --- our own -----------------------------------------------------------------
 
 @HOLDS_BACK
 def test_hinted(server, any_h2):
@@ -268,7 +268,7 @@ def test_kind(httpd, target, rest):
             assert links(hint) == ["<%s>; rel=preload%s" % (target, rest)]
 
 
-# --- H2EarlyHints -------------------------------------------------------------------
+# --- H2EarlyHints ------------------------------------------------------------
 
 VHOSTS = """
 <Location /hinted>
@@ -356,7 +356,7 @@ def test_backend(httpd, switch, held_back, takes):
                 assert not r.interim
 
 
-# --- clients ------------------------------------------------------------------------
+# --- clients -----------------------------------------------------------------
 
 @HOLDS_BACK
 @pytest.mark.parametrize("tls", [True, False])

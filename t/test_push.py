@@ -131,7 +131,7 @@ def logged(server, since, count):
     return found
 
 
-# --- what is announced ---------------------------------------------------------------
+# --- what is announced -------------------------------------------------------
 
 def test_pushed(server, any_push):
     """The promise, its response, and that promises come first."""
@@ -167,6 +167,7 @@ ODD = pytest.mark.h2x_only("reads links by rules of its own")
                  ["/a.css", "/b.js"], marks=ODD),
     pytest.param('</a.css>; title="a, <b>; \\" rel=x"; rel=preload, '
                  "</b.js>; rel=preload", ["/a.css", "/b.js"], marks=ODD),
+    ("</a.css>; rel=preload, </a.css>; rel=preload; as=style", ["/a.css"]),
     ("</a,b;c.css>; rel=preload", ["/a,b;c.css"]),
     ("</a.css?x=1,2;y>; rel=preload", ["/a.css?x=1,2;y"]),
     pytest.param("</a.css>; rel=preload; title*=UTF-8''x%20y", ["/a.css"],
@@ -246,6 +247,7 @@ def test_several_fields(push):
     pytest.param("mailto:a@localhost", None, marks=RELATIVE),
     ("#part", None),
     ("", None),
+    pytest.param("page.html?own=1/2#part", None, marks=RELATIVE),
 ])
 def test_target(any_push, target, path):
     """RFC 3986, section 5, against the request's :path."""
@@ -296,7 +298,7 @@ def test_relative_to_what_was_asked(push, path, target, want):
     assert r.status == 200 and want in r.promised_paths
 
 
-# --- where the fields come from ------------------------------------------------------
+# --- where the fields come from ----------------------------------------------
 
 @RELATIVE
 def test_cgi(push):
@@ -393,7 +395,7 @@ def test_proxied(httpd, path):
                 assert (g.path, g.reset) == ("/http/gone.css", h2raw.CANCEL)
 
 
-# --- the request that is made --------------------------------------------------------
+# --- the request that is made ------------------------------------------------
 
 SELECTING = {
     "accept": "text/html;q=0.5, */*", "accept-encoding": "gzip, br",
@@ -472,7 +474,7 @@ def test_accept_push_policy(push, policy, method):
     assert pushed.header("content-type") == "text/css"
 
 
-# --- for whom ------------------------------------------------------------------------
+# --- for whom ----------------------------------------------------------------
 
 @pytest.mark.parametrize("method,body,pushes", [
     ("GET", None, True),
@@ -544,7 +546,7 @@ def test_http1_is_not_concerned(server):
     assert r.header("link") == STYLE and not r.interim
 
 
-# --- what comes of it ----------------------------------------------------------------
+# --- what comes of it --------------------------------------------------------
 
 @pytest.mark.h2x_only("sends any response that has a body")
 @pytest.mark.parametrize("path,status", [

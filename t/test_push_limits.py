@@ -85,7 +85,7 @@ def finish(c, *responses):
         c.wait_pushed(r)
 
 
-# --- how many ------------------------------------------------------------------------
+# --- how many ----------------------------------------------------------------
 
 @OTHER_BOUNDS
 @pytest.mark.parametrize("tls", [True, False])
@@ -173,7 +173,52 @@ def test_max_concurrent_streams_changes(server):
         assert numbers(fourth.promises) == [5]
 
 
-# --- the client does not want it -----------------------------------------------------
+@OTHER_BOUNDS
+@pytest.mark.parametrize("size", [10000, 30000])
+def test_large_promises(server, push, size):
+    """Fields of promises may need CONTINUATION frames."""
+    cookie = "a=" + "x" * size
+    r = push.get("/page", [("x-link", STYLE_AND % "/t/env"),
+                           ("cookie", cookie)])
+    push.wait_pushed(r)
+    assert [dict(p.request)["cookie"] for p in r.promises] == [cookie] * 2
+    assert cookie in r.promises[1].text
+    assert (size > 16384) == any(
+        isinstance(f, h2raw.ContinuationFrame) for f in push.frames)
+
+
+@OTHER_BOUNDS
+def test_promise_beyond_the_limit(httpd):
+    """H2MaxHeaderBlockLen: the page comes without what cannot be promised."""
+    server = httpd(CONFIG + "H2MaxHeaderBlockLen 3000\n", MODULES)
+    files(server)
+    with server, server.h2(settings={h2raw.ENABLE_PUSH: 1}) as c:
+        fields = [("x-link", STYLE_AND % "/page?1")]
+        r = c.get("/page", fields + [("cookie", "a=" + "x" * 5000)])
+        c.wait_pushed(r)
+        assert r.text == "page\n" and not r.promises
+        # another client request has no such cookie
+        r = c.get("/page", fields)
+        c.wait_pushed(r)
+        assert r.text == "page\n"
+        assert all(p.status == 200 for p in r.promises)
+        inside.wait_settled(server)
+
+
+def test_one_stream_at_a_time(httpd):
+    """H2MaxSessionStreams is about streams that the client opens."""
+    server = httpd(CONFIG + "H2MaxSessionStreams 1\n", MODULES)
+    files(server)
+    with server, server.h2(settings={h2raw.ENABLE_PUSH: 1}) as c:
+        for i in range(3):
+            r = c.get("/t/big?n=100000", [
+                ("x-link", links(5, "/t/big?n=50000&i=%d", 5 * i))])
+            c.wait_pushed(r)
+            assert [len(p.body) for p in r.promises] == [50000] * 5
+            assert len(r.body) == 100000
+
+
+# --- the client does not want it ---------------------------------------------
 
 def sleepers(server):
     """Processes of the endless script."""
@@ -248,6 +293,23 @@ def test_reset_each_at_once(server, path):
             c.ping()
             inside.wait_settled(server)     # there is room again
         assert c.request(path="/page").text == "page\n"
+
+
+def test_page_is_refused(server, push):
+    """A client that wants the page no more gets no promises for it; but may
+    have them with the next."""
+    inside.close_gates(server)
+    r = push.get("/t/wait?gate=37", [("x-link", STYLE_AND % "/page?1")])
+    push.ping()
+    push.reset(r.id)
+    push.ping()
+    inside.open_gate(server, 37)
+    inside.wait_settled(server)
+    push.ping()
+    assert not push.promises
+    r = push.get("/page", [("x-link", STYLE_AND % "/page?1")])
+    push.wait_pushed(r)
+    assert [p.text for p in r.promises] == ["style\n", "page\n"]
 
 
 def test_reset_of_the_page(server, push):
@@ -341,7 +403,7 @@ def test_random_ends(server):
     assert len(marks) == len(set(marks)), "logged twice"
 
 
-# --- the connection ends -------------------------------------------------------------
+# --- the connection ends -----------------------------------------------------
 
 def test_client_says_goaway(server, push):
     """RFC 9113, 6.8: no new stream is opened by whom it was said to."""
@@ -399,7 +461,7 @@ def test_stop(httpd):
         server.stop()
 
 
-# --- who may -------------------------------------------------------------------------
+# --- who may -----------------------------------------------------------------
 
 @pytest.mark.parametrize("promised", [1, 2, 3])
 @pytest.mark.parametrize("together", [True, False])
