@@ -8,6 +8,7 @@
 #include <apr_strings.h>
 
 #include <httpd.h>
+#include <http_core.h>
 #include <util_filter.h>
 
 #include "h2x.h"
@@ -84,6 +85,16 @@ static int has_input(const in_ctx *ctx)
                && (!ctx->awaits_end || stream->in_bytes < ctx->left));
 }
 
+/* How long to wait: modules ask for less by the timeout of the socket. */
+static apr_interval_time_t patience(const h2x_stream *stream)
+{
+    apr_interval_time_t timeout = -1;
+
+    apr_socket_timeout_get(ap_get_conn_socket(stream->c2), &timeout);
+    return (timeout >= 0 && timeout < stream->timeout) ? timeout
+                                                       : stream->timeout;
+}
+
 /* Waits until the stream has input, or its end, or is gone. */
 static apr_status_t await_input_locked(const in_ctx *ctx,
                                        apr_read_type_e block)
@@ -100,7 +111,7 @@ static apr_status_t await_input_locked(const in_ctx *ctx,
             return APR_EAGAIN;
         }
         if (!deadline) {
-            deadline = apr_time_now() + stream->timeout;
+            deadline = apr_time_now() + patience(stream);
             stream->owner->may_wait_locked(stream->owner_baton);
         }
         else if (h2x_stream_wait_locked(stream, deadline) != APR_SUCCESS) {

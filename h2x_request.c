@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <apr_optional.h>
+#include <apr_portable.h>
 #include <apr_strings.h>
 
 #include <httpd.h>
@@ -35,7 +36,7 @@ static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_out) *logio_out;
 /* How often a suspended request is looked after. */
 #define SUSPENDED_STEP (20 * 1000)
 
-/* A socket that nobody reads: modules set timeouts on that of a c2. */
+/* A socket that nobody reads, of requests that have nothing to be read. */
 static apr_socket_t *dummy_socket;
 
 /* The MPM, whose conn_config other code of it expects on any connection. */
@@ -79,6 +80,25 @@ static long make_id(const h2x_stream *stream, const conn_rec *c1)
 }
 
 /*
+ * The socket of a c2, on which modules set timeouts and wait for more. Where
+ * there is a body to wait for, its descriptor tells when that has come.
+ */
+static apr_socket_t *make_socket(h2x_stream *stream, const server_rec *s)
+{
+    apr_socket_t *socket = NULL;
+    apr_os_sock_t fd;
+
+    if (!stream->request.has_body
+        || h2x_stream_open_signal(stream) != APR_SUCCESS
+        || apr_os_file_get(&fd, stream->signal_in) != APR_SUCCESS
+        || apr_os_sock_put(&socket, &fd, stream->pool) != APR_SUCCESS) {
+        return dummy_socket;
+    }
+    apr_socket_timeout_set(socket, s->timeout);
+    return socket;
+}
+
+/*
  * Makes the c2, a real conn_rec: modules have crashed on each part that was
  * missing. What it shares with c1 does not change while requests run.
  */
@@ -106,12 +126,13 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
     c2->clogging_input_filters = 1; /* keep the MPM's hands off */
     c2->aborted = 0;
     c2->keepalive = AP_CONN_CLOSE;  /* there will be no other request */
-    c2->keepalives = 1;             /* and this is not to be seen as fresh */
+    c2->keepalives = 0;
     c2->cs = apr_pcalloc(p, sizeof(*c2->cs));
     c2->cs->state = CONN_STATE_HANDLER;
     c2->sbh = runner->sbh;
     c2->current_thread = runner->thread;
-    ap_set_core_module_config(c2->conn_config, dummy_socket);
+    ap_set_core_module_config(c2->conn_config,
+                              make_socket(stream, c1->base_server));
     if (mpm) {
         ap_set_module_config(c2->conn_config, mpm,
                              ap_get_module_config(c1->conn_config, mpm));
@@ -250,7 +271,8 @@ static void announce_body(request_rec *r, const h2x_stream *stream)
 {
     const h2x_request_head *head = &stream->request;
 
-    if (head->has_body && !stream->tunnel && !apr_table_get(r->headers_in, "Content-Length")) {
+    if (head->has_body && !stream->tunnel
+        && !apr_table_get(r->headers_in, "Content-Length")) {
         apr_table_setn(r->headers_in, "Transfer-Encoding", "chunked");
     }
 }
@@ -452,12 +474,15 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
 
     h2x_filter_in_add(c2, stream);
     h2x_filter_out_add(c2, stream);
-    ap_run_pre_connection(c2, dummy_socket);
+    ap_run_pre_connection(c2, ap_get_conn_socket(c2));
+    /* for those who prepare connections here; ours ends it */
+    ap_run_process_connection(c2);
 
     r = ap_create_request(c2);
     stream->r = r;
     apply_config(stream, r);
     ap_run_pre_read_request(r, c2);
+    c2->keepalives = 1; /* the connection is not as fresh as it looks */
     status = read_head(r, stream);
     apply_config(stream, r);
     ap_add_input_filter_handle(ap_http_input_filter_handle, NULL, r, c2);
@@ -469,14 +494,15 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     }
     if (status) {
         die(r, status);
-        return;
     }
-    ap_update_child_status(c2->sbh, SERVER_BUSY_WRITE, r);
-    ap_process_async_request(r);
+    else {
+        ap_update_child_status(c2->sbh, SERVER_BUSY_WRITE, r);
+        ap_process_async_request(r);
+    }
     if (c2->cs->state == CONN_STATE_SUSPENDED) {
         await_end(stream);
     }
-    h2x_tunnel_end(stream);
+    h2x_stream_close_signal(stream);
 }
 
 void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)

@@ -246,6 +246,41 @@ void h2x_stream_wake_locked(h2x_stream *stream)
     }
 }
 
+apr_status_t h2x_stream_open_signal(h2x_stream *stream)
+{
+    apr_file_t *in, *out;
+    apr_status_t rv;
+
+    if (stream->signal_in) {
+        return APR_SUCCESS;
+    }
+    rv = apr_file_pipe_create_ex(&in, &out, APR_FULL_NONBLOCK, stream->pool);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    h2x_lock_acquire(stream->lock);
+    stream->signal_in = in;
+    stream->signal_out = out;
+    /* what is there already has been told to nobody */
+    h2x_stream_wake_locked(stream);
+    h2x_lock_release(stream->lock);
+    return APR_SUCCESS;
+}
+
+void h2x_stream_close_signal(h2x_stream *stream)
+{
+    apr_file_t *in = stream->signal_in, *out = stream->signal_out;
+
+    if (in) {
+        h2x_lock_acquire(stream->lock);
+        stream->signal_in = NULL;
+        stream->signal_out = NULL;
+        h2x_lock_release(stream->lock);
+        apr_file_close(in);
+        apr_file_close(out);
+    }
+}
+
 void h2x_stream_seen_locked(h2x_stream *stream)
 {
     char c;

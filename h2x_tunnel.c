@@ -113,40 +113,14 @@ int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head)
 apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,
                                apr_interval_time_t *timeout)
 {
-    apr_file_t *in, *out;
-    apr_status_t rv;
+    apr_status_t rv = h2x_stream_open_signal(stream);
 
-    if (!stream->signal_in) {
-        rv = apr_file_pipe_create_ex(&in, &out, APR_FULL_NONBLOCK,
-                                     stream->pool);
-        if (rv != APR_SUCCESS) {
-            return rv;
+    if (rv == APR_SUCCESS) {
+        pfd->desc_type = APR_POLL_FILE;
+        pfd->desc.f = stream->signal_in;
+        if (timeout) {
+            *timeout = stream->timeout;
         }
-        h2x_lock_acquire(stream->lock);
-        stream->signal_in = in;
-        stream->signal_out = out;
-        /* what is there already has been told to nobody */
-        h2x_stream_wake_locked(stream);
-        h2x_lock_release(stream->lock);
     }
-    pfd->desc_type = APR_POLL_FILE;
-    pfd->desc.f = stream->signal_in;
-    if (timeout) {
-        *timeout = stream->timeout;
-    }
-    return APR_SUCCESS;
-}
-
-void h2x_tunnel_end(h2x_stream *stream)
-{
-    apr_file_t *in = stream->signal_in, *out = stream->signal_out;
-
-    if (in) {
-        h2x_lock_acquire(stream->lock);
-        stream->signal_in = NULL;
-        stream->signal_out = NULL;
-        h2x_lock_release(stream->lock);
-        apr_file_close(in);
-        apr_file_close(out);
-    }
+    return rv;
 }

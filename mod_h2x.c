@@ -45,6 +45,9 @@
 static const char preface[] = NGHTTP2_CLIENT_MAGIC;
 #define PREFACE_LEN (sizeof(preface) - 1)
 
+/* How long to wait for the rest of it, before looking again. */
+#define PEEK_STEP (500 * 1000)
+
 /* mod_ssl's hook, which its installed headers do not declare. */
 typedef int ssl_HOOK_pre_handshake_t(conn_rec *c, SSL *ssl, int is_proxy);
 
@@ -226,21 +229,22 @@ static const char *protocol_get(const conn_rec *c)
     return conn ? conn->protocol : NULL;
 }
 
-/* Waits for the client to say more. Returns 0 when it does not. */
+/*
+ * Waits for the client to say more, but not long: others may have a say in
+ * how long that takes, such as mod_reqtimeout, when they are asked again.
+ * @return whether it has
+ */
 static int await_more(conn_rec *c)
 {
     apr_pollfd_t pfd = { 0 };
-    apr_int32_t count;
-    apr_status_t rv;
+    apr_int32_t count = 0;
 
     pfd.p = c->pool;
     pfd.desc_type = APR_POLL_SOCKET;
     pfd.desc.s = ap_get_conn_socket(c);
     pfd.reqevents = APR_POLLIN;
-    do {
-        rv = apr_poll(&pfd, 1, &count, c->base_server->timeout);
-    } while (APR_STATUS_IS_EINTR(rv));
-    return rv == APR_SUCCESS && !(pfd.rtnevents & (APR_POLLHUP | APR_POLLERR));
+    apr_poll(&pfd, 1, &count, PEEK_STEP);
+    return count > 0;
 }
 
 /*
@@ -250,9 +254,11 @@ static int await_more(conn_rec *c)
 static int peek_preface(conn_rec *c)
 {
     apr_bucket_brigade *bb = apr_brigade_create(c->pool, c->bucket_alloc);
+    apr_time_t deadline = apr_time_now() + c->base_server->timeout;
     char said[PREFACE_LEN];
     apr_size_t len = 0, had;
     apr_status_t rv;
+    int has_more = 1;
 
     do {
         had = len;
@@ -263,13 +269,15 @@ static int peek_preface(conn_rec *c)
             rv = apr_brigade_flatten(bb, said, &len);
         }
         apr_brigade_cleanup(bb);
-        if (rv != APR_SUCCESS || memcmp(said, preface, len)) {
-            len = 0;
+        if (rv != APR_SUCCESS || memcmp(said, preface, len)
+            || (has_more && len == had)) {
+            break; /* it is something else, or there is no more of it */
         }
-        /* as long as it is the beginning, and grows, it may become all */
-    } while (len > had && len < PREFACE_LEN && await_more(c));
+        has_more = len < PREFACE_LEN && await_more(c);
+    } while (len < PREFACE_LEN && apr_time_now() < deadline);
     apr_brigade_destroy(bb);
-    return len == PREFACE_LEN;
+    return rv == APR_SUCCESS && len == PREFACE_LEN
+           && !memcmp(said, preface, len);
 }
 
 /* May a client begin with HTTP/2 on this connection (H2Direct)? */
@@ -305,7 +313,11 @@ static int process_connection(conn_rec *c)
     h2x_conn *conn = h2x_conn_get(c);
     apr_status_t rv;
 
-    if (c->master || is_threaded == AP_MPMQ_NOT_SUPPORTED) {
+    if (c->master) {
+        /* other hooks were asked to prepare a c2; the core's is not to read */
+        return conn && conn->stream ? OK : DECLINED;
+    }
+    if (is_threaded == AP_MPMQ_NOT_SUPPORTED) {
         return DECLINED;
     }
     if ((!conn || !conn->protocol) && c->keepalives == 0

@@ -220,8 +220,17 @@ apr_status_t h2x_stream_wait_locked(h2x_stream *stream, apr_time_t deadline);
 /** Ends the waiting of a runner. Lock held. */
 void h2x_stream_wake_locked(h2x_stream *stream);
 
+/**
+ * Opens a pipe that is readable when the runner has been woken, for those who
+ * wait with poll(). The runner; no lock held.
+ */
+apr_status_t h2x_stream_open_signal(h2x_stream *stream);
+
 /** Takes note that the runner has seen all that it was woken for. Lock held.*/
 void h2x_stream_seen_locked(h2x_stream *stream);
+
+/** Closes the pipe, if there is one. The runner, at its end; no lock held. */
+void h2x_stream_close_signal(h2x_stream *stream);
 
 /** Adds what is to be sent before the body. Lock held. */
 void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending);

@@ -36,7 +36,4 @@ int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head);
 apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,
                                apr_interval_time_t *timeout);
 
-/** Closes that descriptor. */
-void h2x_tunnel_end(h2x_stream *stream);
-
 #endif /* H2X_TUNNEL_H */
