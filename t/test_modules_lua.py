@@ -172,7 +172,8 @@ DATA = bytes(range(256)) * 1000
 def test_handlers(server):
     cases = [
         Case("GET", "/lua/show?a=b", {"x-own": "mine"}),
-        Case("GET", "/lua/show"), Case("HEAD", "/lua/show"), Case("GET", "/lua/large"),
+        Case("GET", "/lua/show"), Case("HEAD", "/lua/show"),
+        Case("GET", "/lua/large"),
         Case("GET", "/lua/file"), Case("GET", "/lua/teapot"),
         Case("GET", "/lua/denied"), Case("GET", "/lua/wrong"),
         Case("GET", "/lua/cookies", {"cookie": "a=1; b=2"}),
