@@ -466,8 +466,9 @@ def test_chromium(server, browser):
     made."""
     assert any(hinted_load(server, browser, n) for n in range(5))
     # and says so itself
-    entries = browser.evaluate(
+    entries = wait_for(lambda: browser.evaluate(
         "performance.getEntriesByType('resource')"
         ".filter(e => e.name.endsWith('/style.css'))"
-        ".map(e => [e.initiatorType, e.nextHopProtocol])")
+        ".map(e => [e.initiatorType, e.nextHopProtocol])"), 30,
+        "the browser's account of the style sheet", 0.1)
     assert entries == [["early-hints", "h2"]]
