@@ -9,8 +9,7 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from lib import h2raw, inside
 from lib.conform import (  # noqa: F401
     CONTINUATION, END_HEADERS, END_STREAM, HEADERS, conn, connection,
-    connection_error, files, gate, integer, pieces, pytest_generate_tests,
-    unharmed)
+    connection_error, files, gate, integer, pytest_generate_tests)
 from lib.h2raw import COMPRESSION_ERROR, PROTOCOL_ERROR, REFUSED_STREAM
 
 LIMIT = 10

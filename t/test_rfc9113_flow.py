@@ -5,11 +5,11 @@ import random
 
 import pytest
 
-from lib import h2raw, inside
+from lib import inside
 from lib.conform import (  # noqa: F401
-    DATA, END_HEADERS, END_STREAM, HEADERS, NARROW, PADDED, WINDOW_UPDATE,
-    conn, connection, connection_error, files, gate, pytest_generate_tests,
-    stream_error, u32, unharmed)
+    DATA, END_STREAM, NARROW, PADDED, WINDOW_UPDATE, conn, connection,
+    connection_error, files, gate, pytest_generate_tests, stream_error, u32,
+    unharmed)
 from lib.h2raw import (FLOW_CONTROL_ERROR, INITIAL_WINDOW_SIZE, NO_ERROR,
                        PROTOCOL_ERROR)
 

@@ -8,8 +8,8 @@ from lib.conform import (  # noqa: F401
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NARROW,
     PADDED, PING, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, UNKNOWN,
     WINDOW_UPDATE, WITH_PRIORITY, conn, connection, connection_error, files,
-    gate, headers, integer, pieces, pytest_generate_tests, setting,
-    stream_error, u32, unharmed)
+    gate, integer, pieces, pytest_generate_tests, setting, stream_error, u32,
+    unharmed)
 from lib.h2raw import (FRAME_SIZE_ERROR, NO_ERROR, PREFACE, PROTOCOL_ERROR)
 
 CONFIG = ""

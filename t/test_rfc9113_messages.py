@@ -8,7 +8,7 @@ from lib import h2raw, inside
 from lib.conform import (  # noqa: F401
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, NARROW, PADDED,
     WITH_PRIORITY, conn, connection, connection_error, files, gate, headers,
-    malformed, pieces, pytest_generate_tests, stream_error, u32, unharmed)
+    malformed, pieces, pytest_generate_tests, u32, unharmed)
 from lib.h2raw import NO_ERROR, PROTOCOL_ERROR, STREAM_CLOSED
 
 CONFIG = """

@@ -4,9 +4,8 @@ import pytest
 
 from lib import h2raw, inside
 from lib.conform import (  # noqa: F401
-    ACK, CONTINUATION, DATA, END_HEADERS, HEADERS, NARROW, SETTINGS, conn,
-    connection, connection_error, files, gate, pytest_generate_tests, setting,
-    unharmed)
+    ACK, CONTINUATION, DATA, HEADERS, NARROW, SETTINGS, conn, connection,
+    connection_error, files, gate, pytest_generate_tests, setting, unharmed)
 from lib.h2raw import (
     ENABLE_PUSH, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE,

@@ -10,7 +10,7 @@ import pytest
 
 from lib import h2raw
 from lib.conform import (  # noqa: F401
-    conduct, connection, pytest_generate_tests, unharmed)
+    conduct, pytest_generate_tests, unharmed)
 from lib.h2raw import HTTP_1_1_REQUIRED
 from lib.server import wait_for
 

@@ -235,12 +235,17 @@ def check_settings(values):
 
 def check_streams(c):
     """5.1: nothing after the end of a stream, on none that is idle."""
-    reset, ended = set(), set()
+    reset, ended, promised = set(), set(), [0]
     for (length, kind, flags, sid), f in zip(c.heads, c.frames):
         what = "%s(%d) of %s" % (kind, sid, c.tail(20))
         if not sid or kind > CONTINUATION:
             continue
         assert sid in c.streams, "5.1, idle: " + what
+        assert sid % 2 or sid in promised, "5.1, idle: " + what
+        if kind == PUSH_PROMISE:
+            new = f.promised_stream_id
+            assert new % 2 == 0 and new > promised[-1], "5.1.1: %d" % new
+            promised.append(new)
         assert sid not in reset or kind == RST_STREAM, "5.4.2: " + what
         if kind in (DATA, HEADERS, PUSH_PROMISE):
             assert sid not in ended, "5.1, half-closed: " + what
@@ -251,6 +256,8 @@ def check_streams(c):
 
 
 def check_message(r):
+    if r.request:
+        check_promise(r.request)
     for fields in r.interim + ([r.headers] if r.headers else []):
         names = [name for name, _ in fields]
         assert names[0] == ":status", "8.3.2: %s" % fields
@@ -265,6 +272,17 @@ def check_message(r):
     length = r.header("content-length")
     if r.ended and r.body and length is not None:
         assert len(r.body) == int(length), "8.1.1: %s" % r
+
+
+def check_promise(fields):
+    """8.4.1, 8.3.1: a whole request, safe and without content."""
+    names = [name for name, _ in fields]
+    pseudo = [name for name in names if name.startswith(":")]
+    assert sorted(pseudo) == [":authority", ":method", ":path", ":scheme"]
+    assert names[:4] == pseudo, "8.3: %s" % names
+    assert dict(fields)[":method"] in ("GET", "HEAD"), "8.4"
+    assert "content-length" not in names
+    check_fields(fields)
 
 
 def check_fields(fields):
