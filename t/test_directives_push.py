@@ -331,24 +331,21 @@ def ordering(httpd):
 
 
 def compete(server, sni, target, fields=()):
-    """A page and a push, both ready to be sent when the window opens.
+    """A page and a push, both ready to be sent when their windows open.
     Returns the numbers of their streams in the order of DATA frames."""
     with server.h2(sni=sni, authority=sni, windows=False, settings={
-            h2raw.ENABLE_PUSH: 1,
-            h2raw.INITIAL_WINDOW_SIZE: 2 * SIZE}) as c:
-        # this takes the whole window
-        r = c.get("/t/big?n=65535", [("accept-push-policy", "none")])
-        c.wait_body(r, 65535)
-        page = c.get("/page.html", link(target) + list(fields))
-        c.wait_headers(page)
+            h2raw.ENABLE_PUSH: 1, h2raw.INITIAL_WINDOW_SIZE: 0}) as c:
+        c.credit(1 << 24)
+        page = c.wait_headers(c.get("/page.html", link(target)
+                                    + list(fields)))
         one, = [p for p in page.promises if p.path == target]
-        c.until(lambda: all(p.headers for p in page.promises),
-                what="heads of all")
-        c.ping()
-        assert not page.body and not one.body
+        # a byte of each shows that it is there
+        for r in [page] + page.promises:
+            c.credit(1, r.id)
+            c.wait_body(r, 1)
         before = len(c.frames)
-        c.credit(1 << 22)
-        c.wait(r, page, *page.promises)
+        c.settings({h2raw.INITIAL_WINDOW_SIZE: SIZE})
+        c.wait(page, *page.promises)
         assert len(page.body) == len(one.body) == SIZE
         return page.id, one.id, [f.stream_id for f in c.frames[before:]
                                  if isinstance(f, DataFrame) and f.data]
