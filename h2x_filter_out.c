@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include <apr_portable.h>
 #include <apr_strings.h>
 
 #include <httpd.h>
@@ -463,9 +464,13 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
 static void check_handler(out_ctx *ctx)
 {
     int status = current_status(ctx->stream);
+    apr_os_sock_t fd = 0;
 
-    if (ctx->stream->c2->aborted) {
-        fail(ctx, "the connection was marked as aborted");
+    if (ctx->stream->drop_socket) {
+        apr_os_sock_get(&fd, ctx->stream->drop_socket);
+    }
+    if (ctx->stream->c2->aborted || fd < 0) {
+        fail(ctx, "a module has dropped the connection");
     }
     else if (ctx->status && status != ctx->request_status
              && status >= HTTP_BAD_REQUEST) {

@@ -1,6 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 #include <string.h>
+#include <unistd.h>
 
 #include <apr_optional.h>
 #include <apr_portable.h>
@@ -39,6 +40,9 @@ static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_out) *logio_out;
 /* A socket that nobody reads, of requests that have nothing to be read. */
 static apr_socket_t *dummy_socket;
 
+/* Is there a module that closes the sockets of master connections? */
+static int has_droppers;
+
 /* The MPM, whose conn_config other code of it expects on any connection. */
 static module *mpm;
 
@@ -57,6 +61,7 @@ apr_status_t h2x_request_child_init(apr_pool_t *p)
         mpm = ap_find_linked_module(mpms[i]);
     }
     ap_mpm_query(AP_MPMQ_HARD_LIMIT_THREADS, &thread_limit);
+    has_droppers = (ap_find_linked_module("mod_security2.c") != NULL);
     logio_in = APR_RETRIEVE_OPTIONAL_FN(ap_logio_add_bytes_in);
     logio_out = APR_RETRIEVE_OPTIONAL_FN(ap_logio_add_bytes_out);
     return apr_socket_create(&dummy_socket, APR_INET, SOCK_STREAM,
@@ -99,6 +104,36 @@ static apr_socket_t *make_socket(h2x_stream *stream, const server_rec *s)
 }
 
 /*
+ * What a c2 has as its master: the c1. But mod_security drops clients by
+ * closing the master's socket, under the feet of all other requests. It gets
+ * a double of the c1, with a socket that is this request's alone; that it was
+ * closed ends the stream.
+ */
+static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
+{
+    conn_rec *master;
+    apr_os_sock_t fd;
+    const module *m;
+
+    if (!has_droppers || apr_os_sock_get(&fd, dummy_socket) != APR_SUCCESS) {
+        return c1;
+    }
+    fd = dup(fd);
+    if (fd < 0 || apr_os_sock_put(&stream->drop_socket, &fd, stream->pool)
+                      != APR_SUCCESS) {
+        return c1;
+    }
+    master = apr_pmemdup(stream->pool, c1, sizeof(*c1));
+    master->conn_config = ap_create_conn_config(stream->pool);
+    for (m = ap_top_module; m; m = m->next) {
+        ap_set_module_config(master->conn_config, m,
+                             ap_get_module_config(c1->conn_config, m));
+    }
+    ap_set_core_module_config(master->conn_config, stream->drop_socket);
+    return master;
+}
+
+/*
  * Makes the c2, a real conn_rec: modules have crashed on each part that was
  * missing. What it shares with c1 does not change while requests run.
  */
@@ -110,10 +145,10 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
 
     h2x_lock_acquire(stream->lock);
     *c2 = *c1;
+    c2->master = make_master(stream, c1);
     h2x_lock_release(stream->lock);
     c2->pool = p;
     c2->bucket_alloc = stream->bucket_alloc;
-    c2->master = c1;
     c2->id = make_id(stream, c1);
     c2->log = NULL;
     c2->log_id = apr_psprintf(p, "%s-%d", c1->log_id, stream->id);
@@ -427,9 +462,10 @@ const char *h2x_request_variable(apr_pool_t *p, const conn_rec *c2,
     return NULL;
 }
 
-void h2x_request_fixup(request_rec *r)
+/* Sets the variables of a request. */
+static void set_variables(request_rec *r)
 {
-    h2x_stream *stream = h2x_conn_get(r->connection)->stream;
+    const h2x_stream *stream = h2x_conn_get(r->connection)->stream;
     apr_size_t i;
 
     for (i = 0; i < VARIABLE_COUNT; ++i) {
@@ -439,6 +475,13 @@ void h2x_request_fixup(request_rec *r)
             apr_table_setn(r->subprocess_env, variables[i].name, value);
         }
     }
+}
+
+void h2x_request_fixup(request_rec *r)
+{
+    h2x_stream *stream = h2x_conn_get(r->connection)->stream;
+
+    set_variables(r);
     if (stream->tunnel == H2X_TUNNEL_WEBSOCKET) {
         /* mod_proxy would wait for the client's end, which does not come */
         apr_table_setn(r->subprocess_env, "proxy-nohalfclose", "1");
@@ -485,6 +528,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     c2->keepalives = 1; /* the connection is not as fresh as it looks */
     status = read_head(r, stream);
     apply_config(stream, r);
+    set_variables(r); /* again in fixups; here for those that are refused */
     ap_add_input_filter_handle(ap_http_input_filter_handle, NULL, r, c2);
     if (!status) {
         status = ap_post_read_request(r);
@@ -502,7 +546,11 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     if (c2->cs->state == CONN_STATE_SUSPENDED) {
         await_end(stream);
     }
+    ap_set_core_module_config(c2->conn_config, dummy_socket);
     h2x_stream_close_signal(stream);
+    if (stream->drop_socket) {
+        apr_socket_close(stream->drop_socket);
+    }
 }
 
 void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)

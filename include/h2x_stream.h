@@ -187,6 +187,7 @@ struct h2x_stream {
     int unbuffered;
     int copy_files;
     conn_rec *c2;
+    apr_socket_t *drop_socket; /* NULL, or what modules close to drop it */
     request_rec *r;       /* the initial request; NULL once it was logged */
     apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
 };
