@@ -62,6 +62,8 @@ class Answer:
         return c.wait_body(r, 10)
 
 
+LATE = pytest.mark.h2x_only("resets a response when trailers come late")
+
 ANSWERS = pytest.mark.parametrize("answer", [
     n for n in vars(Answer) if not n.startswith("_")])
 
@@ -102,6 +104,7 @@ def whole(c, r):
 # --- 8.1.1: content-length --------------------------------------------------
 
 
+@LATE
 @ANSWERS
 @pytest.mark.parametrize("announced,sent", [(10, 0), (10, 9), (1, 0)])
 @pytest.mark.parametrize("end", ["data", "empty-data", "trailers"])
@@ -140,6 +143,7 @@ def test_8_1_1_more_than_0(narrow, gate, answer, end):
     spoiled(narrow, r)
 
 
+@pytest.mark.h2x_only("has answered by then")
 @ANSWERS
 def test_8_1_1_more_in_a_later_frame(narrow, gate, answer):
     r = begin(narrow, gate, answer, length(10))
@@ -161,6 +165,7 @@ def test_8_1_1_padding_is_no_content(narrow, gate, answer):
     whole(narrow, r)
 
 
+@LATE
 @ANSWERS
 def test_8_1_1_content_length_that_is_right(narrow, gate, answer):
     r = begin(narrow, gate, answer, length(20000))
@@ -261,6 +266,7 @@ def test_8_1_1_others_go_on(conn):
 # --- 8.1: trailers ----------------------------------------------------------
 
 
+@LATE
 @ANSWERS
 @pytest.mark.parametrize("body", [0, 4])
 def test_8_1_trailers(narrow, gate, answer, body):
@@ -272,6 +278,7 @@ def test_8_1_trailers(narrow, gate, answer, body):
     whole(narrow, r)
 
 
+@LATE
 @ANSWERS
 def test_8_1_trailers_in_pieces(narrow, gate, answer):
     """With padding, priority and CONTINUATION."""
@@ -309,6 +316,7 @@ BAD_TRAILERS = {
 }
 
 
+@LATE
 @ANSWERS
 @pytest.mark.parametrize("name", sorted(BAD_TRAILERS))
 def test_8_1_malformed_trailers(narrow, gate, answer, name):
@@ -319,6 +327,7 @@ def test_8_1_malformed_trailers(narrow, gate, answer, name):
     spoiled(narrow, r)
 
 
+@LATE
 @ANSWERS
 @pytest.mark.parametrize("fields", [[], [("x-trailer", "1")]],
                          ids=["none", "one"])
@@ -329,6 +338,7 @@ def test_8_1_trailers_without_end_stream(narrow, gate, answer, fields):
     spoiled(narrow, r)
 
 
+@LATE
 @pytest.mark.parametrize("then", ["data", "trailers"])
 @pytest.mark.parametrize("answer", ["none", "none_unread", "running", "held"])
 def test_8_1_nothing_after_trailers(narrow, gate, answer, then):
@@ -349,6 +359,7 @@ def test_8_1_nothing_after_trailers(narrow, gate, answer, then):
         unharmed(narrow)
 
 
+@pytest.mark.h2x_only("drops a field in place of the request")
 @pytest.mark.parametrize("name", sorted(BAD_TRAILERS) + ["no-end"])
 def test_8_1_bad_trailers_in_one_write(conn, name):
     """Head, body and trailers arrive together: no response but an error."""
@@ -376,11 +387,13 @@ def test_8_1_bad_trailers_in_one_write(conn, name):
 # That they are well-formed is checked on each connection, see conduct().
 
 
+@pytest.mark.h2x_only("passes Proxy-Connection on")
 @pytest.mark.parametrize("path,status", [
     ("/index.html", 200), ("/t/status?code=204", 204),
     ("/t/status?code=304", 304), ("/none", 404), ("/t/interim?n=3", 200),
-    ("/t/trailers", 200), ("/t/trailers?body=0", 200), ("/t/big?n=100000", 200),
-    ("/t/fields?kind=hop", 200), ("/t/fields?kind=odd", 200),
+    ("/t/trailers", 200), ("/t/trailers?body=0", 200),
+    ("/t/big?n=100000", 200), ("/t/fields?kind=hop", 200),
+    ("/t/fields?kind=odd", 200),
     ("/t/fields?kind=many&n=30&size=1000", 200)])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_8_1_responses(conn, method, path, status):
