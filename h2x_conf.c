@@ -324,13 +324,19 @@ static const char *set_push_priority(cmd_parms *cmd, void *dir,
                                      const char *weight)
 {
     static const char *const names[] = { "after", "before", "interleaved" };
-    static const rule weights = { "H2PushPriority", KIND_NUMBER, 1, 256, 16 };
+    static const rule weights = {
+        "H2PushPriority", KIND_NUMBER, 1, INT_MAX, 16
+    };
     const char *complaint = NULL;
     apr_int64_t value;
     push_rule *added;
     int i;
 
     (void)dir;
+    if (!weight && apr_isdigit(*order)) {
+        weight = order;
+        order = names[H2X_PUSH_AFTER];
+    }
     for (i = 0; i < 3 && ap_cstr_casecmp(order, names[i]); ++i) {
         continue;
     }

@@ -220,9 +220,6 @@ static int step_locked(h2x_drive *drive)
         did_something = 1;
     }
     h2x_drive_send_locked(drive);
-    if (h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
-        h2x_drive_lose(drive);
-    }
     if (end_all(drive)) {
         /* others may have left something to be sent, while that went on */
         h2x_drive_send_locked(drive);

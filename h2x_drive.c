@@ -160,7 +160,8 @@ void h2x_drive_send_locked(h2x_drive *drive)
         }
         h2x_io_write(&drive->io, drive->buffer.data, drive->buffer.len);
     }
-    if (drive->c1->aborted) {
+    if (drive->c1->aborted
+        || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
         h2x_drive_lose(drive);
     }
     if (drive->driver == H2X_DRIVER_MPM) {
@@ -509,10 +510,6 @@ static void on_socket_ready(void *baton)
             h2x_drive_check_stopping(drive);
             h2x_drive_receive_locked(drive);
             h2x_drive_send_locked(drive);
-            if (h2x_session_get_state(drive->session)
-                == H2X_SESSION_CLOSED) {
-                h2x_drive_lose(drive);
-            }
             h2x_drive_delegate_locked(drive);
         }
     }

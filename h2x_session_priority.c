@@ -120,6 +120,21 @@ void h2x_session_update_priority(h2x_session *session,
     }
 }
 
+/*
+ * Puts a push before a response that nothing is more urgent than: of one
+ * urgency, what is not incremental goes before what is.
+ */
+static void pass_by(h2x_session *session, h2x_stream *stream)
+{
+    h2x_stream *other = h2x_session_stream(session, stream->promised_on);
+
+    stream->priority.is_incremental = 0;
+    if (other) {
+        other->priority.is_incremental = 1;
+        h2x_session_prioritize(session, other);
+    }
+}
+
 /* Puts a push before or after the response that promised it. */
 static void apply_order(h2x_session *session, h2x_stream *stream,
                         const h2x_head *head)
@@ -129,13 +144,16 @@ static void apply_order(h2x_session *session, h2x_stream *stream,
         : h2x_conf_push_order(session->params.server, type ? type->value : "");
     int *urgency = &stream->priority.urgency;
 
-    if (order == H2X_PUSH_BEFORE && *urgency > H2X_URGENCY_HIGHEST) {
-        --*urgency;
-    }
+    stream->priority.is_incremental = 1;
     if (order == H2X_PUSH_AFTER && *urgency < H2X_URGENCY_LOWEST) {
         ++*urgency;
     }
-    stream->priority.is_incremental = 1;
+    if (order == H2X_PUSH_BEFORE && *urgency > H2X_URGENCY_HIGHEST) {
+        --*urgency;
+    }
+    else if (order == H2X_PUSH_BEFORE) {
+        pass_by(session, stream);
+    }
 }
 
 void h2x_session_merge_priority(h2x_session *session, h2x_stream *stream,
