@@ -284,6 +284,8 @@ def test_6_9_1_client_exceeds_the_stream_window(narrow, gate, pad):
     assert r.reset is None and not narrow.goaways
     assert narrow.stream_windows[r.id] == 0
     narrow.data(r.id, b"x")
+    narrow.until(lambda: r.reset is not None or narrow.goaways,
+                 what="the error")
     narrow.release()
     stream_error(narrow, r, FLOW_CONTROL_ERROR)
 
@@ -297,6 +299,8 @@ def test_6_9_1_client_exceeds_the_window_by_padding(narrow, gate):
     narrow.ping()
     assert r.reset is None and not narrow.goaways
     narrow.raw_frame(DATA, PADDED, r.id, b"\1\0")
+    narrow.until(lambda: r.reset is not None or narrow.goaways,
+                 what="the error")
     narrow.release()
     stream_error(narrow, r, FLOW_CONTROL_ERROR)
 

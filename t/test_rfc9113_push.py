@@ -118,6 +118,7 @@ def test_5_1_promised_closed(taking, gate, state, what):
     pushed = bring(taking, gate, state)
     kind, flags, payload = WRONG[what]
     taking.raw_frame(kind, flags, pushed.id, payload)
+    taking.release()
     try:
         taking.ping()
     except ConnectionError:

@@ -231,6 +231,13 @@ def last_block(c):
     return c.blocks[-1][1]
 
 
+def same(first, again):
+    """Two heads, which may be of two seconds."""
+    def undated(r):
+        return [field for field in r.headers if field[0] != "date"]
+    return undated(first) == undated(again)
+
+
 @pytest.mark.parametrize("size", [0, 31, 100, 1000, 4095])
 def test_4_3_1_table_is_made_smaller(server, size):
     """RFC 7541, 4.2: the next field block begins with an update; what is
@@ -245,7 +252,7 @@ def test_4_3_1_table_is_made_smaller(server, size):
         found = updates(last_block(c))
         assert found and min(found) <= size and found[-1] <= size
         again = c.request(path="/t/fields?kind=odd")
-        assert again.headers == first.headers
+        assert same(first, again)
         assert updates(last_block(c)) == []
         assert c.decoder.header_table_size <= size
         unharmed(c)
@@ -271,7 +278,7 @@ def test_4_3_1_smallest_size_is_told(server, sizes, frames):
         assert 1 <= len(found) <= 2 and found[0] <= min(sizes)
         assert found[-1] <= sizes[-1]
         again = c.request(path="/t/fields?kind=odd")
-        assert again.headers == first.headers
+        assert same(first, again)
 
 
 def test_4_3_1_larger_table_needs_no_update(server):
