@@ -9,7 +9,7 @@ from lib import h2raw, proc, websocket
 from lib.chat import (  # noqa: F401
     PROXIES, chat, config, ended, fresh, gate, open_socket, server,
     still_good)
-from lib.server import PATIENCE, wait_for
+from lib.server import PATIENCE, build_test_module, wait_for
 
 
 # --- the end ---------------------------------------------------------------------
@@ -295,11 +295,27 @@ def test_nothing_is_left(server, chat):
              % (before, server.descriptors()))
 
 
+# --- http2_get_pollfd_from_conn --------------------------------------------------
+
+@pytest.fixture(scope="module")
+def polls(httpd, session_dir):
+    """A server with a handler that waits for a descriptor."""
+    config = """
+    LoadModule h2x_poll_module %s
+    <Location /poll>
+        SetHandler h2x-poll
+    </Location>
+    """ % build_test_module(session_dir, "h2x_poll")
+    with httpd(config) as server:
+        server.write("index.html", "hello\n")
+        yield server
+
+
 @pytest.mark.parametrize("tls", [True, False])
-def test_descriptor_to_wait_for(server, tls):
-    """http2_get_pollfd_from_conn: ready when there is something, else not."""
-    with server.h2(tls=tls) as c:
-        r = c.start(c.fields("POST", "/t/poll"), end=False)
+def test_descriptor(polls, tls):
+    """Ready when there is something, and only then."""
+    with polls.h2(tls=tls) as c:
+        r = c.start(c.fields("POST", "/poll"), end=False)
         for i in range(20):
             c.data(r.id, b"%04d" % i * 1000)
             c.wait_body(r, 4000 * (i + 1))
@@ -309,23 +325,46 @@ def test_descriptor_to_wait_for(server, tls):
         body, _, said = r.text.partition("end")
         assert body == "".join("%04d" % i * 1000 for i in range(20))
         ready = re.fullmatch(r"\nready (\d+) timeout 60\n", said)
+        # what came in several steps may be told of as often
         assert 21 <= int(ready.group(1)) <= 60
         still_good(c)
 
 
-def test_descriptor_and_client_that_leaves(server):
-    with server.h2() as c:
-        r = c.start(c.fields("POST", "/t/poll"), end=False)
+def test_descriptor_and_all_at_once(polls):
+    """What was there before the descriptor was asked for."""
+    with polls.h2() as c:
+        for _ in range(10):
+            r = c.request("POST", "/poll", body=b"x" * 10000)
+            assert r.text.startswith("x" * 10000 + "\nready ")
+
+
+def test_descriptor_of_many(polls):
+    with polls.h2() as c:
+        asked = [c.start(c.fields("POST", "/poll"), end=False)
+                 for _ in range(20)]
+        for turn in range(5):
+            for r in asked:
+                c.data(r.id, b"%d" % r.id * 100)
+        for r in asked:
+            c.data(r.id, b"", end=True)
+        c.wait(*asked)
+        assert all(r.text.startswith("%d" % r.id * 500 + "\nready ")
+                   for r in asked)
+
+
+def test_descriptor_and_client_that_leaves(polls):
+    with polls.h2() as c:
+        r = c.start(c.fields("POST", "/poll"), end=False)
         c.data(r.id, b"here")
         c.wait_body(r, 4)
         c.reset(r.id)
         still_good(c)
-        ended(server)
+        ended(polls)
+    polls.wait_access(1, uri="/poll", final="500")
 
 
-def test_no_descriptor_in_http1(server):
-    assert server.http1("POST", "/t/poll", body=b"x").text \
-        == "no descriptor\n"
+def test_no_descriptor_in_http1(polls):
+    assert polls.http1("POST", "/poll", body=b"x").text == "no descriptor\n"
 
 
 @PROXIES

@@ -237,10 +237,10 @@ def make_certs(directory):
     return directory
 
 
-def build_test_module(directory):
-    """Compiles t/modules/mod_h2x_test.c; returns the path of the .so."""
-    source = os.path.join(TOP, "t", "modules", "mod_h2x_test.c")
-    target = os.path.join(directory, "mod_h2x_test.so")
+def build_test_module(directory, name="h2x_test"):
+    """Compiles a module of t/modules; returns the path of the .so."""
+    source = os.path.join(TOP, "t", "modules", "mod_%s.c" % name)
+    target = os.path.join(directory, "mod_%s.so" % name)
     flags = []
     for name in ("EXTRA_CPPFLAGS", "EXTRA_CFLAGS"):
         flags += shlex.split(apxs_query(name))

@@ -204,61 +204,6 @@ static int do_upload(request_rec *r)
     return OK;
 }
 
-/* Echoes what is there, without waiting.  Returns EAGAIN, or the end. */
-static apr_status_t echo_available(request_rec *r, apr_bucket_brigade *bb)
-{
-    apr_status_t rv = APR_SUCCESS;
-
-    while (rv == APR_SUCCESS) {
-        char data[1000];
-        apr_size_t len = sizeof(data);
-
-        rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES,
-                            APR_NONBLOCK_READ, sizeof(data));
-        if (rv == APR_SUCCESS) {
-            int is_end = !APR_BRIGADE_EMPTY(bb)
-                && APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(bb));
-
-            apr_brigade_flatten(bb, data, &len);
-            rv = echo_piece(r, NULL, data, len);
-            rv = rv ? rv : is_end ? APR_EOF : len ? rv : APR_EAGAIN;
-        }
-        apr_brigade_cleanup(bb);
-    }
-    return rv;
-}
-
-/* The body back, by waiting for a descriptor; then how often it was ready. */
-static int do_poll(request_rec *r)
-{
-    APR_OPTIONAL_FN_TYPE(http2_get_pollfd_from_conn) *get;
-    apr_bucket_brigade *bb;
-    apr_pollfd_t pfd = { 0 };
-    apr_interval_time_t timeout = -1;
-    apr_status_t rv = APR_EAGAIN;
-    apr_int32_t ready = 0, count = 0;
-
-    get = APR_RETRIEVE_OPTIONAL_FN(http2_get_pollfd_from_conn);
-    bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-    pfd.p = r->pool;
-    ap_set_content_type(r, "text/plain");
-    if (!get || get(r->connection, &pfd, &timeout) != APR_SUCCESS) {
-        return ap_rputs("no descriptor\n", r) < 0;
-    }
-    pfd.reqevents = APR_POLLIN;
-    while (APR_STATUS_IS_EAGAIN(rv)) {
-        rv = apr_poll(&pfd, 1, &ready, timeout);
-        count += ready;
-        rv = rv ? rv : echo_available(r, bb);
-    }
-    if (rv != APR_EOF) {
-        return HTTP_INTERNAL_SERVER_ERROR;
-    }
-    ap_rprintf(r, "\nready %d timeout %d\n", (int)count,
-               (int)apr_time_sec(timeout));
-    return OK;
-}
-
 /* An answer that leaves the request body unread. */
 static int do_ignore(request_rec *r)
 {
@@ -603,7 +548,6 @@ static const struct {
 } handlers[] = {
     { "echo", do_echo, 1 },
     { "upload", do_upload, 1 },
-    { "poll", do_poll, 1 },
     { "ignore", do_ignore, 1 },
     { "show-trailers", do_show_trailers, 1 },
     { "trickle", do_trickle, 1 },
