@@ -19,8 +19,21 @@ def link():
     yield b"head;x"
 
 
+def priority():
+    """Each construct of a dictionary, and what is nearly one."""
+    yield b""
+    yield b"  u=1, i"
+    yield b"u=5;a;b=c , i=?0\t,\tu=07"
+    yield b'x="a\\"b\\\\,u=1";y=?1, z=:YWJj:, u=-0'
+    yield b"a=( 1  -2.5;q tok/en:* \"s\" :YQ==: ?0 );p=1, *b_c.d-e*, i"
+    yield b"u=123456789012345, i=123456789012.123, u=1"
+    yield b"u=1234567890123456"
+    yield b"u=1, i=?2"
+    yield b"u=1,"
+
+
 #: One function for each fuzzer that has seeds; without any it starts empty.
-SEEDS = {"link": link}
+SEEDS = {"link": link, "priority": priority}
 
 
 def main(name, directory):

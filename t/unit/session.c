@@ -23,10 +23,14 @@ h2x_stream *ready[MAX_STREAMS];
 h2x_stream *closed[MAX_STREAMS];
 int ready_count;
 int closed_count;
+int reprioritized_count;
 
 nghttp2_session *client;
 answer answers[MAX_STREAMS];
+static answer pushes[MAX_STREAMS];
 upload uploads[MAX_STREAMS];
+seen_frame seen[MAX_FRAMES];
+int seen_count;
 int32_t goaways[4];
 int goaway_count;
 uint32_t goaway_code;
@@ -37,7 +41,7 @@ static apr_status_t failure;
 answer *answer_of(int32_t id)
 {
     assert_true(id / 2 < MAX_STREAMS);
-    return &answers[id / 2];
+    return id % 2 ? &answers[id / 2] : &pushes[id / 2];
 }
 
 static void append(char *to, size_t size, const uint8_t *name,
@@ -56,7 +60,12 @@ static int on_header(nghttp2_session *ng UNUSED, const nghttp2_frame *frame,
 {
     answer *a = answer_of(frame->hd.stream_id);
 
-    if (!strncmp((const char *)name, ":status", name_len)) {
+    if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
+        a = answer_of(frame->push_promise.promised_stream_id);
+        append(a->request, sizeof(a->request), name, name_len, value,
+               value_len);
+    }
+    else if (!strncmp((const char *)name, ":status", name_len)) {
         a->interim += (a->status != 0);
         a->status = atoi((const char *)value);
     }
@@ -85,9 +94,37 @@ static int on_data(nghttp2_session *ng UNUSED, uint8_t flags UNUSED,
     return 0;
 }
 
+/* Takes a note of a frame. */
+static void see(const nghttp2_frame *frame)
+{
+    seen_frame *f = &seen[seen_count];
+
+    assert_true(seen_count < MAX_FRAMES);
+    ++seen_count;
+    memset(f, 0, sizeof(*f));
+    f->type = frame->hd.type;
+    f->id = frame->hd.stream_id;
+    f->len = frame->hd.length;
+    switch (frame->hd.type) {
+    case NGHTTP2_DATA:
+        f->padding = frame->data.padlen;
+        f->len -= f->padding;
+        break;
+    case NGHTTP2_HEADERS:
+        f->padding = frame->headers.padlen;
+        break;
+    case NGHTTP2_PUSH_PROMISE:
+        f->padding = frame->push_promise.padlen;
+        f->promised = frame->push_promise.promised_stream_id;
+        answer_of(f->promised)->promised_on = f->id;
+        break;
+    }
+}
+
 static int on_frame(nghttp2_session *ng UNUSED, const nghttp2_frame *frame,
                     void *baton UNUSED)
 {
+    see(frame);
     if (frame->hd.type == NGHTTP2_GOAWAY) {
         assert_true(goaway_count < 4);
         goaways[goaway_count++] = frame->goaway.last_stream_id;
@@ -170,7 +207,8 @@ int32_t send_body(const char *data, size_t len, int ended)
     return ask_for("/", NULL, NULL, up);
 }
 
-void make_client(int windows)
+void make_client_with(int windows, const nghttp2_settings_entry *settings,
+                      size_t count)
 {
     nghttp2_session_callbacks *callbacks;
     nghttp2_option *option;
@@ -186,7 +224,12 @@ void make_client(int windows)
                                                  option), 0);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);
-    nghttp2_submit_settings(client, NGHTTP2_FLAG_NONE, NULL, 0);
+    nghttp2_submit_settings(client, NGHTTP2_FLAG_NONE, settings, count);
+}
+
+void make_client(int windows)
+{
+    make_client_with(windows, NULL, 0);
 }
 
 /* ---- between ---- */
@@ -205,6 +248,25 @@ int pump_in(void)
         ++count;
     }
     return count;
+}
+
+void send_frame(int type, int flags, int32_t id, const void *payload,
+                size_t len)
+{
+    const char head[9] = {
+        (char)(len >> 16), (char)(len >> 8), (char)len, (char)type,
+        (char)flags, (char)(id >> 24), (char)(id >> 16), (char)(id >> 8),
+        (char)id
+    };
+
+    h2x_lock_acquire(lock);
+    if (!failure) {
+        failure = h2x_session_receive(session, head, sizeof(head));
+    }
+    if (!failure && len) {
+        failure = h2x_session_receive(session, payload, len);
+    }
+    h2x_lock_release(lock);
 }
 
 /* Gives the client what the server has to say, one buffer of it. */
@@ -242,15 +304,21 @@ static void on_ready(void *baton, h2x_stream *stream)
 
 static void on_closed(void *baton, h2x_stream *stream)
 {
+    int i;
+
     assert_ptr_equal(baton, &server);
     assert_true(stream->is_closed);
     assert_true(closed_count < MAX_STREAMS);
+    for (i = 0; i < closed_count; ++i) {
+        assert_ptr_not_equal(closed[i], stream);
+    }
     closed[closed_count++] = stream;
 }
 
 static void on_reprioritized(void *baton UNUSED, h2x_stream *stream)
 {
     assert_int_equal(stream->state, H2X_STREAM_QUEUED);
+    ++reprioritized_count;
 }
 
 static const h2x_session_owner owner = {
@@ -289,6 +357,24 @@ void begin(void)
     pump();
 }
 
+/* Begins with a client that says these settings. */
+void begin_with(int windows, const nghttp2_settings_entry *settings,
+                size_t count)
+{
+    make_session();
+    make_client_with(windows, settings, count);
+    pump();
+}
+
+/* Changes a setting of the client, and waits until that is known. */
+void change(int32_t setting, uint32_t value)
+{
+    nghttp2_settings_entry entry = { setting, value };
+
+    nghttp2_submit_settings(client, NGHTTP2_FLAG_NONE, &entry, 1);
+    pump();
+}
+
 int setup(void **state)
 {
     if (unit_setup(state)) {
@@ -299,11 +385,13 @@ int setup(void **state)
     memset(&c1, 0, sizeof(c1));
     memset(&server, 0, sizeof(server));
     memset(answers, 0, sizeof(answers));
+    memset(pushes, 0, sizeof(pushes));
     memset(uploads, 0, sizeof(uploads));
     for (int i = 0; i < MAX_STREAMS; ++i) {
-        answers[i].reset = -1;
+        answers[i].reset = pushes[i].reset = -1;
     }
-    ready_count = closed_count = goaway_count = 0;
+    ready_count = closed_count = reprioritized_count = 0;
+    goaway_count = seen_count = 0;
     failure = APR_SUCCESS;
     server.log.level = APLOG_INFO;
     server.limit_req_line = 100;
@@ -335,6 +423,11 @@ int teardown(void **state)
 {
     int i;
 
+    if (apr_thread_mutex_trylock(lock->mutex) != APR_SUCCESS) {
+        client = NULL;      /* the test has failed with the lock held */
+        return unit_teardown(state);
+    }
+    apr_thread_mutex_unlock(lock->mutex);
     reap();
     h2x_lock_acquire(lock);
     h2x_session_abort(session);
@@ -351,6 +444,7 @@ int teardown(void **state)
     }
     for (i = 0; i < MAX_STREAMS; ++i) {
         free(answers[i].body);
+        free(pushes[i].body);
     }
     set_buffer(1);
     free(buffer.data);
@@ -445,4 +539,11 @@ size_t taken(h2x_stream *stream, char *to)
     h2x_session_consumed(session, stream, at);
     h2x_lock_release(lock);
     return at;
+}
+
+/* Starts anew, within one test. */
+void again(void)
+{
+    teardown(NULL);
+    setup(NULL);
 }

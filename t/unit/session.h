@@ -14,9 +14,12 @@
 #include "h2x_stream.h"
 
 #define MAX_STREAMS 64
+#define MAX_FRAMES 4096
 
 /** What a client has seen of a stream. */
 typedef struct {
+    int32_t promised_on; /* the stream that promised it, or 0 */
+    char request[512];   /* the fields of that promise */
     int status;
     int interim;
     char head[256];      /* its fields but the status */
@@ -27,6 +30,15 @@ typedef struct {
     int ended;
     int reset;           /* -1: it was not */
 } answer;
+
+/** A frame that a client has got. */
+typedef struct {
+    int type;
+    int32_t id;
+    int32_t promised;    /* the stream that a PUSH_PROMISE names */
+    size_t len;          /* of DATA: of what it carries */
+    size_t padding;      /* with the byte that tells its length */
+} seen_frame;
 
 /** What a client sends as a body. */
 typedef struct {
@@ -44,11 +56,14 @@ extern h2x_stream *ready[MAX_STREAMS];
 extern h2x_stream *closed[MAX_STREAMS];
 extern int ready_count;
 extern int closed_count;
+extern int reprioritized_count;
 
-/* The client's side; streams are at id / 2. */
+/* The client's side; streams are at id / 2, those of the server apart. */
 extern nghttp2_session *client;
 extern answer answers[MAX_STREAMS];
 extern upload uploads[MAX_STREAMS];
+extern seen_frame seen[MAX_FRAMES];
+extern int seen_count;
 extern int32_t goaways[4];
 extern int goaway_count;
 extern uint32_t goaway_code;
@@ -60,8 +75,15 @@ extern uint32_t goaway_code;
 
 /** Makes both sides and lets them exchange their SETTINGS. */
 void begin(void);
+void begin_with(int windows, const nghttp2_settings_entry *settings,
+                size_t count);
+
+/** Changes a setting of the client, and waits until that is known. */
+void change(int32_t setting, uint32_t value);
 void make_session(void);
 void make_client(int windows);
+void make_client_with(int windows, const nghttp2_settings_entry *settings,
+                      size_t count);
 void set_buffer(size_t size);
 
 /** Submits a request, with one more field or NULL, and a body or NULL. */
@@ -79,12 +101,19 @@ int pump_in(void);
 int pump_out(void);
 void pump(void);
 
+/** Gives the server a frame that is no client's of nghttp2. */
+void send_frame(int type, int flags, int32_t id, const void *payload,
+                size_t len);
+
 /** A stream's request begins to run, says things, and ends. */
 h2x_stream *run(int at);
 void say_head(h2x_stream *stream, const char *text);
 void say(h2x_stream *stream, const char *data, size_t len);
 void end(h2x_stream *stream, int failed);
 void respond(h2x_stream *stream, const char *data, size_t len);
+
+/** Starts anew, within one test. */
+void again(void);
 
 #define OK_HEAD "HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"
 
