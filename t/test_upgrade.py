@@ -89,7 +89,7 @@ def is_http1(answer, status=200):
         return answer.read()
 
 
-# --- that it works ------------------------------------------------------------
+# --- that it works ---
 
 def test_get(server):
     mark = server.access_mark()
@@ -220,7 +220,7 @@ def test_many_at_once(server):
         c.close()
 
 
-# --- what handlers see ------------------------------------------------------------
+# --- what handlers see ---
 
 def env(server, path="/t/env", **kw):
     """/t/env by Upgrade, as a dict of names and lists of values."""
@@ -294,7 +294,7 @@ def test_proxied(httpd):
             assert c.request(path="/b/y").status == 200
 
 
-# --- the client's settings ------------------------------------------------------
+# --- the client's settings ---
 
 def test_initial_window_size(server):
     with upgrade.upgrade(server, path="/big", windows=False, settings={
@@ -332,7 +332,7 @@ def test_enable_push(server, push):
         assert all(p.text == "hello\n" for p in r.promises)
 
 
-# --- that it is not done ---------------------------------------------------------
+# --- that it is not done ---
 
 @pytest.mark.parametrize("kw", [
     {"settings": ""},
@@ -462,7 +462,7 @@ def test_body_over_its_limit(server):
         answer.sock.close()
 
 
-# --- clients that break it ---------------------------------------------------------
+# --- clients that break it ---
 
 def test_preface_with_the_request(server):
     """In one packet, before the 101."""
@@ -542,7 +542,7 @@ def test_first_stream_is_half_closed(server):
     inside.close_gates(server)
 
 
-# --- the connection afterwards ----------------------------------------------------
+# --- the connection afterwards ---
 
 @pytest.mark.parametrize("mpm", ["event", "worker"])
 def test_mpms(httpd, mpm):
@@ -584,7 +584,7 @@ def test_graceful(httpd, how):
             server.wait_gone()
 
 
-# --- real clients ----------------------------------------------------------------
+# --- real clients ---
 
 def test_curl(server):
     mark = server.access_mark()

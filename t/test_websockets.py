@@ -16,7 +16,7 @@ from lib.chat import (  # noqa: F401
 from lib.server import PATIENCE
 
 
-# --- messages -----------------------------------------------------------------
+# --- messages ---
 
 def mixed(seed, count=10000):
     """Messages of all the sizes that are framed in their own ways."""
@@ -167,7 +167,7 @@ def test_over_http1(server, chat):
     assert chat.visits[0].code == 4000
 
 
-# --- the handshake --------------------------------------------------------------
+# --- the handshake ---
 
 @PROXIES
 def test_fields_of_the_handshake(server, chat, proxy):

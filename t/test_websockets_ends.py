@@ -12,7 +12,7 @@ from lib.chat import (  # noqa: F401
 from lib.server import PATIENCE, build_test_module, wait_for
 
 
-# --- the end ---------------------------------------------------------------------
+# --- the end ---
 
 @PROXIES
 @pytest.mark.parametrize("code,reason", [
@@ -184,7 +184,7 @@ def test_not_idle(server, chat, proxy, path):
         w.close()
 
 
-# --- backpressure --------------------------------------------------------------
+# --- backpressure ---
 
 def standstill(value, patience=1):
     """Waits until value() changes no more; returns it."""
@@ -295,7 +295,7 @@ def test_nothing_is_left(server, chat):
              % (before, server.descriptors()))
 
 
-# --- http2_get_pollfd_from_conn --------------------------------------------------
+# --- http2_get_pollfd_from_conn ---
 
 @pytest.fixture(scope="module")
 def polls(httpd, session_dir):

@@ -1,6 +1,6 @@
 """WebSockets (RFC 6455): a server for httpd to pass them on to, made of
-python3-websockets, and a client over HTTP/2 (RFC 8441), made of python3-wsproto
-and the raw client."""
+python3-websockets, and a client over HTTP/2 (RFC 8441), made of the raw one
+and python3-wsproto."""
 
 import asyncio
 import socket
