@@ -101,8 +101,9 @@ def finish(process):
     assert process.returncode == 0, said
 
 
-BIDIRECTIONAL = pytest.param("bidirectional", marks=pytest.mark.h2x_only(
-    "runs only a few such calls of a connection at a time"))
+a_few_only = pytest.mark.h2x_only(
+    "runs only a few such calls of a connection at a time")
+BIDIRECTIONAL = pytest.param("bidirectional", marks=a_few_only)
 
 
 @pytest.mark.parametrize("scenario", [
@@ -120,6 +121,7 @@ def test_cleartext(server, scenario):
     finish(client(server, scenario, tls=False))
 
 
+@a_few_only
 def test_several_clients(server):
     """At once, each with what it does."""
     made = [client(server, scenario) for scenario in
