@@ -1,0 +1,443 @@
+"""Which hosts a connection serves: the ORIGIN frame (RFC 8336), and 421 with
+its reason in the log (RFC 9110, section 7.4)."""
+
+import os
+import re
+import socket
+import ssl
+import struct
+import subprocess
+
+import pytest
+
+from lib import clients, h2raw, server as lib_server
+from lib.server import wait_for
+
+MODULES = "headers"
+
+ORIGIN = 0xc
+
+#: In the certificate of nearly all.
+NAMES = ["localhost", "same.test", "alias.test", "protocol.test",
+         "cipher.test", "verify.test", "certificate.test", "http1.test",
+         "port.test", "star.test", "six.test", "third.test", "*.wild.test"]
+
+CONFIG = """
+Listen 127.0.0.1:%(other)d
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName localhost
+    SSLEngine on
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName same.test
+    ServerAlias alias.test *.any.test sub.wild.test same.test
+    SSLEngine on
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName third.test
+    ServerAlias not-in-certificate.test a.b.wild.test
+    SSLEngine on
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName http1.test
+    SSLEngine on
+    Protocols http/1.1
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName protocol.test
+    SSLEngine on
+    SSLProtocol TLSv1.2
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName cipher.test
+    SSLEngine on
+    SSLCipherSuite ECDHE-RSA-AES256-GCM-SHA384
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName verify.test
+    SSLEngine on
+    SSLVerifyClient optional_no_ca
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName certificate.test
+    SSLEngine on
+    SSLCertificateFile %(certs)s/second.crt
+    SSLCertificateKeyFile %(certs)s/second.key
+</VirtualHost>
+<VirtualHost 127.0.0.1:%(other)d>
+    ServerName port.test
+    ServerAlias localhost
+    SSLEngine on
+</VirtualHost>
+"""
+
+LISTED = ["localhost", "same.test", "alias.test", "sub.wild.test",
+          "third.test"]
+
+
+def make_certificate(directory, name, names):
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+         "-days", "30", "-subj", "/CN=" + names[0],
+         "-addext", "subjectAltName=" + ",".join("DNS:" + n for n in names),
+         "-keyout", os.path.join(directory, name + ".key"),
+         "-out", os.path.join(directory, name + ".crt")],
+        check=True, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def own_certs(session_dir):
+    path = os.path.join(session_dir, "origin")
+    os.makedirs(path)
+    make_certificate(path, "server", NAMES)
+    make_certificate(path, "second", ["certificate.test", "second.test"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def other_port():
+    return lib_server.free_ports(1)[0]
+
+
+@pytest.fixture(scope="module")
+def make(own_certs, test_module):
+    def make(config, **kw):
+        return lib_server.Server(config, MODULES, certs=own_certs,
+                                 test_module=test_module, **kw)
+    return make
+
+
+@pytest.fixture(scope="module")
+def server(make, own_certs, other_port):
+    config = CONFIG % {"other": other_port, "certs": own_certs}
+    with make(config) as server:
+        server.write("index.html", "hello\n")
+        yield server
+
+
+def connect(server, sni="localhost", port=None, address="127.0.0.1"):
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    sock = socket.create_connection((address, port or server.tls_port), 10)
+    sock = context.wrap_socket(sock, server_hostname=sni)
+    return h2raw.Connection(sock, authority=sni or "localhost")
+
+
+def origins(c):
+    """What the ORIGIN frames of a connection list, and checks them."""
+    c.request()         # they come before any response
+    found = []
+    for frame, (length, kind, flags, stream) in zip(c.frames, c.heads):
+        if kind != ORIGIN:
+            continue
+        assert (flags, stream) == (0, 0)
+        data = frame.body
+        while data:
+            size, = struct.unpack(">H", data[:2])
+            found.append(data[2:2 + size].decode("ascii"))
+            assert len(data) >= 2 + size
+            data = data[2 + size:]
+    assert len(found) == len(set(found))
+    return found
+
+
+def named(names, port):
+    return sorted("https://%s:%d" % (name, port) for name in names)
+
+
+pytestmark = pytest.mark.h2x_only("has no ORIGIN frame")
+
+
+# --- the list ---
+
+def test_listed(server):
+    """Hosts with the same TLS, by names that are in the certificate."""
+    with connect(server) as c:
+        assert sorted(origins(c)) == named(LISTED, server.tls_port)
+        assert isinstance(c.frames[0], h2raw.SettingsFrame)
+
+
+def test_all_that_are_listed_are_served(server):
+    with connect(server) as c:
+        for origin in origins(c):
+            authority = origin.partition("//")[2]
+            r = c.request(path="/index.html", authority=authority)
+            assert (r.status, r.text) == (200, "hello\n"), origin
+
+
+@pytest.mark.parametrize("sni", ["same.test", "alias.test", "sub.wild.test",
+                                 "third.test", None])
+def test_same_list_from_others(server, sni):
+    with connect(server, sni) as c:
+        assert sorted(origins(c)) == named(LISTED, server.tls_port)
+
+
+@pytest.mark.parametrize("sni", ["protocol.test", "cipher.test",
+                                 "verify.test", "certificate.test"])
+def test_host_with_tls_of_its_own(server, sni):
+    with connect(server, sni) as c:
+        assert origins(c) == named([sni], server.tls_port)
+        assert c.request(path="/index.html").text == "hello\n"
+
+
+def test_other_port(server, other_port):
+    with connect(server, "port.test", other_port) as c:
+        assert sorted(origins(c)) == named(["port.test", "localhost"],
+                                           other_port)
+
+
+def test_not_over_cleartext(server):
+    with server.h2(tls=False) as c:
+        assert origins(c) == []
+        assert c.request(path="/index.html").text == "hello\n"
+
+
+def test_host_for_any_address(make, own_certs):
+    """One that httpd does not look at for this address, as there are others
+    that are for this address alone, is not listed."""
+    config = """
+    <VirtualHost 127.0.0.1:${TLS_PORT}>
+        ServerName localhost
+        SSLEngine on
+        Header set x-host localhost
+    </VirtualHost>
+    <VirtualHost *:${TLS_PORT}>
+        ServerName star.test
+        SSLEngine on
+        Header set x-host star
+    </VirtualHost>
+    """
+    with make(config) as server:
+        server.write("index.html", "hello\n")
+        with connect(server) as c:
+            r = c.request(path="/index.html", authority="star.test")
+            assert r.header("x-host") != "star"
+            assert origins(c) == named(["localhost"], server.tls_port)
+
+
+def test_hosts_for_any_address(make):
+    config = """
+    <VirtualHost *:${TLS_PORT}>
+        ServerName localhost
+        SSLEngine on
+    </VirtualHost>
+    <VirtualHost _default_:${TLS_PORT}>
+        ServerName star.test
+        SSLEngine on
+    </VirtualHost>
+    """
+    with make(config) as server, connect(server) as c:
+        assert sorted(origins(c)) == named(["localhost", "star.test"],
+                                           server.tls_port)
+
+
+def test_tls_set_for_all(make):
+    """Settings outside of virtual hosts hold for all, if not overridden;
+    those that are written twice are not the less the same."""
+    config = """
+    SSLProtocol TLSv1.2 TLSv1.3
+    SSLVerifyDepth 3
+    <VirtualHost 127.0.0.1:${TLS_PORT}>
+        ServerName localhost
+        SSLEngine on
+    </VirtualHost>
+    <VirtualHost 127.0.0.1:${TLS_PORT}>
+        ServerName same.test
+        SSLEngine on
+        sslprotocol TLSv1.2 TLSv1.3
+    </VirtualHost>
+    <VirtualHost 127.0.0.1:${TLS_PORT}>
+        ServerName protocol.test
+        SSLEngine on
+        SSLProtocol TLSv1.3
+    </VirtualHost>
+    """
+    with make(config) as server, connect(server) as c:
+        assert sorted(origins(c)) == named(["localhost", "same.test"],
+                                           server.tls_port)
+
+
+def test_included_hosts(make):
+    """Virtual hosts in files of their own, and in sections."""
+    config = """
+    Include ${DIR}/htdocs/hosts/*.conf
+    <IfModule mod_ssl.c>
+        <VirtualHost 127.0.0.1:${TLS_PORT}>
+            ServerName protocol.test
+            SSLEngine on
+            <IfModule mod_ssl.c>
+                SSLProtocol TLSv1.2
+            </IfModule>
+        </VirtualHost>
+    </IfModule>
+    """
+    server = make(config)
+    # the first, so that it is the default
+    for name in ("0localhost", "same.test"):
+        server.write("hosts/%s.conf" % name, """
+        <VirtualHost 127.0.0.1:${TLS_PORT}>
+            ServerName %s
+            SSLEngine on
+        </VirtualHost>
+        """ % name.lstrip("0"))
+    with server, connect(server) as c:
+        assert sorted(origins(c)) == named(["localhost", "same.test"],
+                                           server.tls_port)
+        mark = server.log_mark()
+        assert c.request(authority="protocol.test").status == 421
+        server.wait_log("SSLProtocol", since=mark)
+
+
+def test_many_names(make):
+    """More than there is room for: a part of them, whole."""
+    names = ["n%03d.wild.test" % i for i in range(1000)]
+    config = """
+    <VirtualHost 127.0.0.1:${TLS_PORT}>
+        ServerName localhost
+        ServerAlias %s
+        SSLEngine on
+    </VirtualHost>
+    """ % " ".join(names)
+    with make(config) as server, connect(server) as c:
+        found = origins(c)
+        assert 100 < len(found) <= 1001
+        assert set(found) <= set(named(names + ["localhost"],
+                                       server.tls_port))
+        assert all(length <= 16384 for length, _, _, _ in c.heads)
+        assert c.request(path="/t/env").status == 200
+
+
+def test_lower_case(make):
+    """RFC 8336, section 2.1: as RFC 6454, section 6.2, writes them."""
+    config = """
+    <VirtualHost 127.0.0.1:${TLS_PORT}>
+        ServerName LocalHost
+        ServerAlias Same.TEST
+        SSLEngine on
+    </VirtualHost>
+    """
+    with make(config) as server, connect(server) as c:
+        assert sorted(origins(c)) == named(["localhost", "same.test"],
+                                           server.tls_port)
+
+
+def test_after_graceful_restart(make):
+    config = """
+    <VirtualHost 127.0.0.1:${TLS_PORT}>
+        ServerName localhost
+        %s
+        SSLEngine on
+    </VirtualHost>
+    """
+    with make(config % "") as server:
+        with connect(server) as c:
+            assert origins(c) == named(["localhost"], server.tls_port)
+        server.write_config(config % "ServerAlias same.test")
+        server.graceful()
+
+        def both():
+            with connect(server) as c:
+                return sorted(origins(c)) == named(
+                    ["localhost", "same.test"], server.tls_port)
+        wait_for(both, what="the new name to be listed")
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+def test_ipv6(make):
+    """Hosts at another address are not here."""
+    config = """
+    Listen [::1]:${TLS_PORT}
+    <VirtualHost 127.0.0.1:${TLS_PORT} [::1]:${TLS_PORT}>
+        ServerName localhost
+        SSLEngine on
+    </VirtualHost>
+    <VirtualHost [::1]:${TLS_PORT}>
+        ServerName six.test
+        SSLEngine on
+    </VirtualHost>
+    <VirtualHost 127.0.0.1:${TLS_PORT}>
+        ServerName same.test
+        SSLEngine on
+    </VirtualHost>
+    """
+    with make(config) as server:
+        with connect(server, address="::1") as c:
+            assert sorted(origins(c)) == named(["localhost", "six.test"],
+                                               server.tls_port)
+        with connect(server) as c:
+            assert sorted(origins(c)) == named(["localhost", "same.test"],
+                                               server.tls_port)
+
+
+@pytest.mark.skipif(not clients.have("node"), reason="node is not installed")
+def test_node(server):
+    """A client that takes note of the frame."""
+    script = """
+    const session = require('http2').connect(process.argv[1],
+                                             {rejectUnauthorized: false});
+    session.on('origin', origins => {
+        console.log(session.originSet.concat(origins).join(' '));
+        session.close();
+    });
+    session.on('error', e => { console.error(e); process.exit(1); });
+    """
+    result = clients.run(["node", "-e", script, server.url("")], check=True)
+    assert sorted(set(result.out.decode().split())) == named(
+        LISTED, server.tls_port)
+
+
+# --- 421 ---
+
+@pytest.mark.parametrize("host,parameter", [
+    ("protocol.test", "SSLProtocol"), ("cipher.test", "SSLCipherSuite"),
+    ("verify.test", "SSLVerifyClient"),
+    ("certificate.test", "SSLCertificateFile")])
+def test_misdirected(server, host, parameter):
+    """Either way; the log names what differs."""
+    for sni, wanted in (("localhost", host), (host, "localhost")):
+        with connect(server, sni) as c:
+            mark = server.log_mark()
+            r = c.request(path="/index.html", authority=wanted)
+            assert r.status == 421 and r.ended
+            server.wait_log("connection for %s used for %s, whose %s differs"
+                            % (sni, wanted, parameter), since=mark)
+            r = c.request(path="/index.html", authority=sni)
+            assert r.text == "hello\n"
+
+
+def test_misdirected_to_http1(server):
+    with connect(server) as c:
+        mark = server.log_mark()
+        assert c.request(authority="http1.test").status == 421
+        server.wait_log("Protocols of host http1.test does not have h2",
+                        since=mark)
+
+
+def test_not_misdirected(server):
+    """Names that are not listed, as the certificate lacks them, or that
+    nobody has, are served where TLS is the same."""
+    with connect(server) as c:
+        for host in ("not-in-certificate.test", "x.any.test", "nobody.test",
+                     "a.b.wild.test"):
+            r = c.request(path="/index.html", authority=host)
+            assert r.text == "hello\n", host
+
+
+def test_log_has_no_421_otherwise(server):
+    mark = server.log_mark()
+    with connect(server) as c:
+        for host in ("same.test", "alias.test", "localhost"):
+            assert c.request(path="/index.html",
+                             authority=host).status == 200
+    assert not re.search("used for|does not have", server.error_text()[mark:])
