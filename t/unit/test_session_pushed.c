@@ -11,6 +11,8 @@
 
 #include <apr_strings.h>
 
+#include "h2x_session_impl.h"
+
 /* ---- responses ---- */
 
 static void check_status(int status, int wanted)
@@ -334,6 +336,7 @@ TEST(push_while_the_page_waits)
     assert_int_equal(answer_of(1)->body_len, 4);
 }
 
+/* It takes turns with others of its own urgency, whatever the page does. */
 static void check_urgency(const char *page, h2x_push_order order_of_type,
                           int urgency)
 {
@@ -341,6 +344,8 @@ static void check_urgency(const char *page, h2x_push_order order_of_type,
     fill_page(page, 0, OK_HEAD);
     pump();
     assert_int_equal(ready[ready_count - 1]->priority.urgency, urgency);
+    assert_int_equal(ready[ready_count - 1]->priority.is_incremental,
+                     urgency > 0);
 }
 
 TEST(push_urgency)
@@ -432,6 +437,22 @@ TEST(priority_update_for_a_queued_push)
     update(4, "u=5");                       /* of which it was not told */
     pump();
     assert_int_equal(goaway_code, NGHTTP2_PROTOCOL_ERROR);
+}
+
+/* One that is over has no priority any more. */
+TEST(priority_update_for_a_push_that_is_over)
+{
+    begin();
+    promise_a_style();
+    respond(run(1), "style", 5);
+    pump();
+    reap();
+    update(2, "u=1");
+    assert_int_equal(session->early_count, 0);
+    end(ready[0], 0);
+    pump();
+    check_answer(1, 200, "", 0);
+    assert_int_equal(goaway_count, 0);
 }
 
 /* ---- whatever happens ---- */
@@ -558,6 +579,7 @@ int main(void)
         SESSION_TEST(push_with_priority_update),
         SESSION_TEST(push_with_priority_update_while_it_is_sent),
         SESSION_TEST(priority_update_for_a_queued_push),
+        SESSION_TEST(priority_update_for_a_push_that_is_over),
         SESSION_TEST(any_life),
     };
 
