@@ -141,7 +141,7 @@ def test_server_goes(httpd):
         finish(client(server, "noServer"))
 
 
-def test_frames(server, h2):
+def test_frames(h2):
     """What is between client and server, seen as frames: an error is
     HEADERS alone, a message DATA and then trailers."""
     fields = {"content-type": "application/grpc", "te": "trailers"}

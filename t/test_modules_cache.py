@@ -190,7 +190,7 @@ def test_only_if_cached(h2):
     assert r.status == 504
 
 
-def test_not_stored(server, h2, origin):
+def test_not_stored(server, h2):
     path = "/stored/backend/private"
     texts = [h2.request(path=path).text for _ in range(3)]
     assert texts == ["private 1", "private 2", "private 3"]
@@ -224,7 +224,7 @@ def test_revalidated(server, h2, origin):
     assert origin.count("/stale") == before + 1
 
 
-def test_reload(server, h2, origin):
+def test_reload(server, h2):
     """Clients may ask past the cache."""
     path = "/stored/backend/reloaded"
     h2.request(path=path)
@@ -233,7 +233,7 @@ def test_reload(server, h2, origin):
     assert hit(r) != "hit" and r.text == "answer 2 to /reloaded"
 
 
-def test_invalidated(server, h2, origin):
+def test_invalidated(server, h2):
     """A POST makes what was stored for its URL stale."""
     path = "/stored/backend/changed"
     h2.request(path=path)
@@ -269,7 +269,7 @@ def test_client_leaves(server, h2, origin):
     assert len(once_stored(server, path).body) == 200000
 
 
-def test_client_reads_slowly(server, origin):
+def test_client_reads_slowly(server):
     """From the cache, through small windows."""
     path = "/stored/backend/large"
     server.http1(path=path)

@@ -121,7 +121,7 @@ def test_slow_body(server, h2):
 
 
 @pytest.mark.h2x_only("waits for Timeout")
-def test_stalled_body(server, h2):
+def test_stalled_body(h2):
     """A body that stops coming at all."""
     began = time.monotonic()
     r = h2.start(h2.fields("POST", "/t/upload",

@@ -65,7 +65,7 @@ def md5(data):
     return hashlib.md5(data).hexdigest()
 
 
-def test_protocol(server, back, h2):
+def test_protocol(back, h2):
     """It is HTTP/2 indeed, of the module under test."""
     for kind in ("h2c", "h2"):
         mark = back.access_mark()
@@ -118,7 +118,7 @@ def test_upload_without_length(h2, kind):
 
 
 @both
-def test_response_as_it_comes(server, back, h2, kind):
+def test_response_as_it_comes(back, h2, kind):
     inside.close_gates(back)
     asked = [h2.get("/%s/t/trickle?n=4&size=5&gate=50" % kind)
              for _ in range(5)]
@@ -212,7 +212,7 @@ def test_no_backend(h2):
 
 @pytest.mark.h2x_only("appends an error page to half a response")
 @both
-def test_backend_fails(back, h2, kind):
+def test_backend_fails(h2, kind):
     """Half a response is not passed on as a whole one."""
     for how in ("status", "length", "bucket"):
         r = h2.wait(h2.get("/%s/t/fail?how=%s&after=1000" % (kind, how)))
@@ -220,7 +220,7 @@ def test_backend_fails(back, h2, kind):
     assert h2.request(path="/%s/page.txt" % kind).text == "a page\n"
 
 
-def test_backend_restarts(httpd, back, certs):
+def test_backend_restarts(httpd, certs):
     """Gracefully, with a response on its way: that ends as it should, and
     the next request finds the new generation."""
     with httpd(BACK, "headers alias") as other:
