@@ -20,7 +20,11 @@ typedef struct {
     h2x_promise **next;
     apr_table_t *hints;
     int can_promise;
+    int links_left;    /* that are looked at */
 } announcement;
+
+/* What a response announces beyond this is left alone. */
+#define LINKS_MAX 256
 
 static void begin(announcement *a, h2x_stream *stream, request_rec *r)
 {
@@ -29,6 +33,7 @@ static void begin(announcement *a, h2x_stream *stream, request_rec *r)
     a->promises = NULL;
     a->next = &a->promises;
     a->hints = NULL;
+    a->links_left = LINKS_MAX;
     a->can_promise = stream->promising && h2x_conf_get_dir(r, H2X_PUSH);
 }
 
@@ -59,7 +64,7 @@ void h2x_announce_begin(h2x_stream *stream, const request_rec *r)
     h2x_promising *promising;
     apr_size_t i;
 
-    if (!stream->takes_push || !authority || !head->scheme || !head->path
+    if (!stream->takes_push || stream->tunnel || !authority || !head->scheme || !head->path
         || *head->path != '/'
         || (strcmp(head->method, "GET") && strcmp(head->method, "HEAD"))) {
         return;
@@ -126,7 +131,8 @@ static void promise_links(announcement *a, const char *value,
     h2x_link link;
     int is_logged = 0;
 
-    while ((result = h2x_link_next(&value, &link)) != H2X_LINK_END) {
+    while (a->links_left-- > 0
+           && (result = h2x_link_next(&value, &link)) != H2X_LINK_END) {
         if (result == H2X_LINK_MALFORMED && !is_logged) {
             is_logged = 1;
             ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, a->r,
@@ -260,7 +266,7 @@ void h2x_announce_resources(h2x_stream *stream, request_rec *r)
     announcement a;
 
     if ((!resources && !hints) || r->main || stream->is_announced
-        || stream->promised_on || r->method_number != M_GET
+        || stream->promised_on || stream->tunnel || r->method_number != M_GET
         || (r->prev && ap_is_HTTP_ERROR(r->prev->status))) {
         return;
     }

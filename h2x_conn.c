@@ -156,13 +156,33 @@ static int linger_locked(h2x_drive *drive)
     return count > 0;
 }
 
+/*
+ * How much of that is left. Without a stream, what else a client says, such
+ * as PING, does not make it longer: a thread is held for it.
+ */
+static apr_interval_time_t time_to_wait(h2x_drive *drive)
+{
+    apr_interval_time_t timeout = client_timeout(drive), waited;
+
+    if (h2x_session_stream_count(drive->session)) {
+        drive->idle_since = 0;
+        return timeout;
+    }
+    if (!drive->idle_since || drive->has_run) {
+        drive->idle_since = apr_time_now();
+        drive->has_run = 0;
+    }
+    waited = apr_time_now() - drive->idle_since;
+    return (waited < timeout) ? timeout - waited : 0;
+}
+
 /* Nothing runs, and there is nothing to run. Returns 1 to go on anyway. */
 static int rest_locked(h2x_drive *drive)
 {
     if (mpm_waits(drive)) {
         return linger_locked(drive) || missed_poke(drive);
     }
-    if (wait_locked(drive, client_timeout(drive)) != APR_SUCCESS) {
+    if (wait_locked(drive, time_to_wait(drive)) != APR_SUCCESS) {
         h2x_session_goaway(drive->session);
         h2x_drive_send_locked(drive);
         h2x_drive_lose(drive);
@@ -204,7 +224,7 @@ static void leave_locked(h2x_drive *drive)
 /* Is there something that this thread could do now? */
 static int has_work(const h2x_drive *drive)
 {
-    return drive->pending_input || drive->ended_count
+    return drive->pending_input || drive->pending_output || drive->ended_count
            || h2x_drive_startable(drive);
 }
 
@@ -219,7 +239,9 @@ static int step_locked(h2x_drive *drive)
         drive->has_run = 1;
         did_something = 1;
     }
-    h2x_drive_send_locked(drive);
+    if (h2x_drive_send_locked(drive)) {
+        did_something = 1;
+    }
     if (end_all(drive)) {
         /* others may have left something to be sent, while that went on */
         h2x_drive_send_locked(drive);

@@ -64,6 +64,10 @@
 /* A request that takes longer than this is in the way of the others. */
 #define RUN_MAX (8 * 1000)
 
+/* What is written before reading again: a client that takes all at once may
+ * have something more urgent to ask for. */
+#define WRITE_MAX (256 * 1024)
+
 /* Frames that may wait to be sent, before reading stops. */
 #define QUEUE_MAX 1000
 
@@ -105,6 +109,7 @@ static apr_int16_t events_to_wait_for(const h2x_drive *drive)
     /* of what was read and not taken yet, poll() does not know; but that the
      * socket is writable, it finds at once */
     return drive->c1->data_in_output_filters || drive->pending_input
+           || drive->pending_output
            ? APR_POLLIN | APR_POLLOUT : APR_POLLIN;
 }
 
@@ -144,11 +149,18 @@ void h2x_drive_free_buffer(h2x_drive *drive)
 }
 
 /* Sends frames, as far as the socket takes them. Any thread. */
-void h2x_drive_send_locked(h2x_drive *drive)
+apr_size_t h2x_drive_send_locked(h2x_drive *drive)
 {
+    apr_size_t total = 0;
+
     h2x_lock_check(&drive->lock);
     apr_atomic_set32(&drive->unsent, 0);
+    drive->pending_output = 0;
     while (!drive->gone && h2x_io_is_writable(&drive->io)) {
+        if (total >= WRITE_MAX && drive->driver != H2X_DRIVER_MPM) {
+            drive->pending_output = 1;
+            break;
+        }
         drive->buffer.len = 0;
         if (!has_buffer(drive)
             || h2x_session_send(drive->session, &drive->buffer)
@@ -159,6 +171,7 @@ void h2x_drive_send_locked(h2x_drive *drive)
             break;
         }
         h2x_io_write(&drive->io, drive->buffer.data, drive->buffer.len);
+        total += drive->buffer.len;
     }
     if (drive->c1->aborted
         || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
@@ -168,6 +181,7 @@ void h2x_drive_send_locked(h2x_drive *drive)
         h2x_drive_free_buffer(drive);
     }
     h2x_drive_arm(drive);
+    return total;
 }
 
 /* ---- reading ---- */
@@ -250,13 +264,21 @@ h2x_stream *h2x_drive_pop_ready(h2x_drive *drive)
 
 /* The session's callbacks. */
 
-/* Puts a stream behind those that are as urgent. */
+/* Does a request go before another? */
+static int is_before(const h2x_stream *one, const h2x_stream *other)
+{
+    return one->priority.urgency < other->priority.urgency
+           || (one->priority.urgency == other->priority.urgency
+               && one->request.received < other->request.received);
+}
+
+/* Puts a stream behind those that are as urgent and came earlier. */
 static void insert_ready(h2x_drive *drive, h2x_stream *stream)
 {
     h2x_stream *last = APR_RING_LAST(&drive->ready);
 
     while (last != APR_RING_SENTINEL(&drive->ready, h2x_stream, link)
-           && last->priority.urgency > stream->priority.urgency) {
+           && is_before(stream, last)) {
         last = APR_RING_PREV(last, link);
     }
     APR_RING_INSERT_AFTER(last, stream, link);
@@ -396,8 +418,17 @@ static void on_consumed_locked(void *baton, h2x_stream *stream,
     }
 }
 
+static int waits_for_client_locked(void *baton, h2x_stream *stream,
+                                   apr_time_t since)
+{
+    h2x_drive *drive = baton;
+
+    return h2x_session_waits_for_client(drive->session, stream, since);
+}
+
 static const h2x_stream_owner stream_owner = {
-    on_may_wait, on_may_wait_locked, on_output_locked, on_consumed_locked
+    on_may_wait, on_may_wait_locked, on_output_locked, on_consumed_locked,
+    waits_for_client_locked
 };
 
 /* ---- running ---- */
@@ -594,21 +625,19 @@ static void make_log_id(conn_rec *c1)
 
 /* The session's first request came as HTTP/1.1. */
 static apr_status_t begin_upgraded(h2x_drive *drive,
-                                   const h2x_drive_start *start)
+                                   const h2x_first_request *first)
 {
     apr_status_t rv;
 
     drive->keeps_thread = 1;
     h2x_lock_acquire(&drive->lock);
-    rv = h2x_session_upgrade(drive->session, start->settings,
-                             start->settings_len, start->method, start->path,
-                             start->fields, start->body, start->body_len);
+    rv = h2x_session_upgrade(drive->session, first);
     h2x_lock_release(&drive->lock);
     return rv;
 }
 
 apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
-                              const h2x_drive_start *start)
+                              const h2x_first_request *first)
 {
     apr_pool_t *p = c1->pool;
     server_rec *s = h2x_conn_get(c1)->server;
@@ -622,6 +651,8 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
     };
     apr_status_t rv;
 
+    /* its timers are for HTTP/1.1, and ended live connections */
+    ap_remove_input_filter_byhandle(c1->input_filters, "reqtimeout");
     make_log_id(c1);
     drive->c1 = c1;
     drive->driver = H2X_DRIVER_MPM;
@@ -651,7 +682,7 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
                   ap_get_conn_socket(c1), p);
     apr_pool_pre_cleanup_register(p, drive, close_on_cleanup);
     *pdrive = drive;
-    return start ? begin_upgraded(drive, start) : APR_SUCCESS;
+    return first ? begin_upgraded(drive, first) : APR_SUCCESS;
 }
 
 void h2x_drive_close(h2x_drive *drive)

@@ -98,6 +98,12 @@ static apr_status_t await_room_locked(h2x_stream *stream)
             continue;
         }
         rv = h2x_stream_wait_locked(stream, since + stream->timeout);
+        if (rv != APR_SUCCESS
+            && !stream->owner->waits_for_client_locked(stream->owner_baton,
+                                                       stream, since)) {
+            since = apr_time_now(); /* it is others' turn */
+            rv = APR_SUCCESS;
+        }
         if (stream->progress > since) {
             since = stream->progress;
             rv = APR_SUCCESS;
@@ -175,10 +181,17 @@ static void add_head(out_ctx *ctx, h2x_head *head)
     request_rec *r = current_request(stream);
     const h2x_field *length;
 
-    if (head->status == HTTP_SWITCHING_PROTOCOLS
-        && !h2x_tunnel_switch(stream, head)) {
-        fail(ctx, "it is no answer to a WebSocket handshake");
-        return;
+    if (head->status == HTTP_SWITCHING_PROTOCOLS) {
+        if (!h2x_tunnel_switch(stream, head)) {
+            fail(ctx, "it is no answer to a WebSocket handshake");
+            return;
+        }
+    }
+    else if (stream->tunnel == H2X_TUNNEL_WEBSOCKET
+             && ap_is_HTTP_SUCCESS(head->status)) {
+        /* whoever answers like that knows nothing of WebSockets, and to the
+         * client it would mean that there is one (RFC 8441, section 5) */
+        head->status = HTTP_BAD_GATEWAY;
     }
     pending->promises = h2x_announce_links(stream, r, head);
     pending->head = h2x_announce_is_held_back(r, head) ? NULL : head;

@@ -45,18 +45,18 @@ static char *copy(h2x_stream *stream, const char *text)
     return apr_pstrdup(stream->pool, text);
 }
 
-void h2x_head_set(h2x_stream *stream, const char *method, const char *path,
-                  const apr_table_t *fields)
+void h2x_head_set(h2x_stream *stream, const h2x_first_request *first)
 {
     h2x_request_head *head = &stream->request;
-    const char *host = apr_table_get(fields, "Host");
+    const char *host = apr_table_get(first->fields, "Host");
 
-    head->method = copy(stream, method);
+    head->method = copy(stream, first->method);
     head->scheme = "http";
     head->authority = host ? copy(stream, host) : NULL;
-    head->path = copy(stream, path);
+    head->path = copy(stream, first->path);
+    head->has_body = (first->body_len > 0);
     /* a copy of the table alone would share its texts */
-    head->fields = apr_table_clone(stream->pool, fields);
+    head->fields = apr_table_clone(stream->pool, first->fields);
 }
 
 static void set_field(h2x_field *field, const char *name, const char *value)

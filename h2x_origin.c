@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#include <netinet/in.h>
+
+#include <apr_atomic.h>
 #include <apr_hash.h>
 #include <apr_strings.h>
 
@@ -34,7 +37,17 @@ static const char *const compared[] = {
 typedef struct {
     const char *values[COMPARED_COUNT]; /* arguments; NULL: it is not given */
     const char *kind; /* equal configurations have the same pointer here */
+    volatile void *known; /* known_origins, once there was a connection */
 } tls_profile;
+
+/* The origins of one kind of connection, kept as long as the child lives. */
+typedef struct {
+    X509 *certificate;
+    apr_port_t port;
+    int ip_len;
+    char ip[sizeof(struct in6_addr)];
+    apr_array_header_t *origins;
+} known_origins;
 
 /* server_rec to tls_profile; read only, once the server runs. */
 static apr_hash_t *profiles;
@@ -112,7 +125,7 @@ static apr_status_t forget(void *unused)
 void h2x_origin_init(server_rec *s, apr_pool_t *p)
 {
     apr_hash_t *kinds = apr_hash_make(p);
-    tls_profile outer = { { NULL }, NULL };
+    tls_profile outer = { { NULL }, NULL, NULL };
 
     profiles = apr_hash_make(p);
     apr_pool_cleanup_register(p, NULL, forget, apr_pool_cleanup_null);
@@ -123,7 +136,7 @@ void h2x_origin_init(server_rec *s, apr_pool_t *p)
     }
 }
 
-static const tls_profile *profile_of(const server_rec *s)
+static tls_profile *profile_of(const server_rec *s)
 {
     return apr_hash_get(profiles, &s, sizeof(s));
 }
@@ -145,6 +158,12 @@ const char *h2x_origin_difference(const server_rec *a, const server_rec *b)
 
 /* ---- listing ---- */
 
+static apr_status_t destroy_pool(void *p)
+{
+    apr_pool_destroy(p);
+    return APR_SUCCESS;
+}
+
 /* Is a virtual host to be found at the address of a connection? */
 static int is_at(const server_rec *s, const apr_sockaddr_t *local)
 {
@@ -162,56 +181,101 @@ static int is_at(const server_rec *s, const apr_sockaddr_t *local)
     return 0;
 }
 
-typedef struct {
-    apr_array_header_t *origins;
-    X509 *certificate;
-    apr_port_t port;
-    apr_size_t len; /* of all */
-} listing;
-
-static void add_name(listing *list, const char *name)
+/* Adds a name. Returns 0 when there is no room for more. */
+static int add_name(known_origins *known, const char *name, apr_size_t *room)
 {
-    apr_pool_t *p = list->origins->pool;
+    apr_pool_t *p = known->origins->pool;
     const char *origin;
+    apr_size_t len;
 
-    origin = (list->port == 443)
-        ? apr_pstrcat(p, "https://", name, NULL)
-        : apr_psprintf(p, "https://%s:%d", name, (int)list->port);
-    if (!ap_array_str_contains(list->origins, origin)
-        && X509_check_host(list->certificate, name, 0, 0, NULL) == 1
-        && (list->len += strlen(origin)) <= NAMES_MAX) {
-        APR_ARRAY_PUSH(list->origins, const char *) = origin;
+    if (X509_check_host(known->certificate, name, 0, 0, NULL) != 1) {
+        return 1;
     }
+    origin = (known->port == 443)
+        ? apr_pstrcat(p, "https://", name, NULL)
+        : apr_psprintf(p, "https://%s:%d", name, (int)known->port);
+    len = strlen(origin);
+    if (ap_array_str_contains(known->origins, origin)) {
+        return 1;
+    }
+    if (len > *room) {
+        return 0;
+    }
+    *room -= len;
+    APR_ARRAY_PUSH(known->origins, const char *) = origin;
+    return 1;
 }
 
-static void add_server(listing *list, const server_rec *s)
+static int add_server(known_origins *known, const server_rec *s,
+                      apr_size_t *room)
 {
-    int i;
+    int i, has_room = 1;
 
     if (s->server_hostname) {
-        add_name(list, s->server_hostname);
+        has_room = add_name(known, s->server_hostname, room);
     }
-    for (i = 0; s->names && i < s->names->nelts; ++i) {
-        add_name(list, APR_ARRAY_IDX(s->names, i, const char *));
+    for (i = 0; has_room && s->names && i < s->names->nelts; ++i) {
+        has_room = add_name(known, APR_ARRAY_IDX(s->names, i, const char *),
+                            room);
+    }
+    return has_room;
+}
+
+static void find_origins(known_origins *known, conn_rec *c1,
+                         server_rec *server)
+{
+    const char *kind = profile_of(server)->kind;
+    apr_size_t room = NAMES_MAX;
+    server_rec *s;
+
+    for (s = ap_server_conf; s; s = s->next) {
+        if ((s == server
+             || (profile_of(s)->kind == kind && is_at(s, c1->local_addr)
+                 && ap_is_allowed_protocol(c1, NULL, s, "h2")))
+            && !add_server(known, s, &room)) {
+            break;
+        }
     }
 }
 
-apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
-                                    void *ssl)
+/* Are these the origins of such a connection? */
+static int is_good_for(const known_origins *known, const conn_rec *c1,
+                       const X509 *certificate)
 {
-    const char *kind = profile_of(server)->kind;
-    listing list = {
-        apr_array_make(c1->pool, 4, sizeof(char *)), SSL_get_certificate(ssl),
-        c1->local_addr->port, 0
-    };
-    server_rec *s;
+    const apr_sockaddr_t *local = c1->local_addr;
 
-    for (s = ap_server_conf; s && list.certificate; s = s->next) {
-        if (s == server
-            || (profile_of(s)->kind == kind && is_at(s, c1->local_addr)
-                && ap_is_allowed_protocol(c1, NULL, s, "h2"))) {
-            add_server(&list, s);
-        }
+    return known->certificate == certificate && known->port == local->port
+           && known->ip_len == local->ipaddr_len
+           && !memcmp(known->ip, local->ipaddr_ptr, known->ip_len);
+}
+
+const apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
+                                          void *ssl)
+{
+    X509 *certificate = SSL_get_certificate(ssl);
+    const apr_sockaddr_t *local = c1->local_addr;
+    tls_profile *profile = profile_of(server);
+    known_origins *known = (known_origins *)profile->known;
+    apr_pool_t *p;
+
+    if (known && is_good_for(known, c1, certificate)) {
+        return known->origins;
     }
-    return list.origins;
+    if (!certificate || local->ipaddr_len > (int)sizeof(known->ip)
+        || apr_pool_create_unmanaged_ex(&p, NULL, NULL) != APR_SUCCESS) {
+        return NULL;
+    }
+    known = apr_pcalloc(p, sizeof(*known));
+    known->certificate = certificate;
+    known->port = local->port;
+    known->ip_len = local->ipaddr_len;
+    memcpy(known->ip, local->ipaddr_ptr, known->ip_len);
+    known->origins = apr_array_make(p, 4, sizeof(char *));
+    find_origins(known, c1, server);
+    if (apr_atomic_casptr(&profile->known, known, NULL) != NULL) {
+        /* there is one already, for another address or certificate */
+        apr_pool_cleanup_register(c1->pool, p, destroy_pool,
+                                  apr_pool_cleanup_null);
+    }
+    return known->origins;
 }

@@ -204,13 +204,16 @@ int h2x_priority_parse(h2x_priority *priority, const char *value,
         if (!read_key(&in, &key, &key_len) || !read_member(&in, &member)) {
             return 0;
         }
-        if (key_len == 1 && *key == 'u' && member.kind == ITEM_INTEGER
-            && member.number >= H2X_URGENCY_HIGHEST
-            && member.number <= H2X_URGENCY_LOWEST) {
-            found.urgency = member.number;
+        /* of two members with one name, the last counts */
+        if (key_len == 1 && *key == 'u') {
+            found.urgency = (member.kind == ITEM_INTEGER
+                             && member.number >= H2X_URGENCY_HIGHEST
+                             && member.number <= H2X_URGENCY_LOWEST)
+                ? member.number : priority->urgency;
         }
-        if (key_len == 1 && *key == 'i' && member.kind == ITEM_BOOLEAN) {
-            found.is_incremental = member.number;
+        if (key_len == 1 && *key == 'i') {
+            found.is_incremental = (member.kind == ITEM_BOOLEAN)
+                ? member.number : priority->is_incremental;
         }
         skip(&in, " \t");
         if (in.at == in.end) {

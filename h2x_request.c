@@ -88,18 +88,16 @@ static long make_id(const h2x_stream *stream, const conn_rec *c1)
  * The socket of a c2, on which modules set timeouts and wait for more. Where
  * there is a body to wait for, its descriptor tells when that has come.
  */
-static apr_socket_t *make_socket(h2x_stream *stream, const server_rec *s)
+static apr_socket_t *make_socket(h2x_stream *stream)
 {
     apr_socket_t *socket = NULL;
-    apr_os_sock_t fd;
 
     if (!stream->request.has_body
         || h2x_stream_open_signal(stream) != APR_SUCCESS
-        || apr_os_file_get(&fd, stream->signal_in) != APR_SUCCESS
-        || apr_os_sock_put(&socket, &fd, stream->pool) != APR_SUCCESS) {
+        || apr_os_sock_put(&socket, &stream->signal[0], stream->pool)
+               != APR_SUCCESS) {
         return dummy_socket;
     }
-    apr_socket_timeout_set(socket, s->timeout);
     return socket;
 }
 
@@ -167,7 +165,7 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
     c2->sbh = runner->sbh;
     c2->current_thread = runner->thread;
     ap_set_core_module_config(c2->conn_config,
-                              make_socket(stream, c1->base_server));
+                              make_socket(stream));
     if (mpm) {
         ap_set_module_config(c2->conn_config, mpm,
                              ap_get_module_config(c1->conn_config, mpm));
@@ -319,14 +317,17 @@ static void announce_body(request_rec *r, const h2x_stream *stream)
 static int read_head(request_rec *r, h2x_stream *stream)
 {
     h2x_request_head *head = &stream->request;
-    int refused = h2x_tunnel_begin(stream, r);
-    int status;
+    int status = h2x_tunnel_begin(stream), refused;
 
     r->request_time = head->received;
+    r->per_dir_config = h2x_conn_get(r->connection->master)->server
+                            ->lookup_defaults;
     r->the_request = request_line(r, head);
     r->headers_in = head->fields;
     h2x_field_join(r->pool, r->headers_in);
-    status = check_limits(r, head);
+    if (!status) {
+        status = check_limits(r, head);
+    }
     if (!ap_parse_request_line(r) && !status) {
         status = r->status;
     }
@@ -339,10 +340,6 @@ static int read_head(request_rec *r, h2x_stream *stream)
     if (!status) {
         h2x_announce_begin(stream, r);
     }
-    if (refused) {
-        /* to httpd, the target of a CONNECT is wrong that has a path */
-        status = refused;
-    }
     r->status = HTTP_OK;
     announce_body(r, stream);
     if (!ap_check_request_header(r) && !status) {
@@ -350,6 +347,11 @@ static int read_head(request_rec *r, h2x_stream *stream)
     }
     r->status = HTTP_OK;
     r->per_dir_config = r->server->lookup_defaults;
+    refused = h2x_tunnel_check(stream, r);
+    if (refused) {
+        /* to httpd, the target of a CONNECT is wrong that has a path */
+        status = refused;
+    }
     return status ? status : check_vhost(r);
 }
 
@@ -382,6 +384,11 @@ static void apply_config(h2x_stream *stream, const request_rec *r)
         || !h2x_conf_get(r->server, H2X_OUTPUT_BUFFERING);
     stream->copy_files = (int)h2x_conf_get_dir(r, H2X_COPY_FILES);
     h2x_lock_release(stream->lock);
+    if (ap_get_conn_socket(r->connection) != dummy_socket) {
+        /* modules may ask for less, for a while */
+        apr_socket_timeout_set(ap_get_conn_socket(r->connection),
+                               stream->timeout);
+    }
 }
 
 /* ---- variables ---- */
@@ -481,7 +488,13 @@ void h2x_request_fixup(request_rec *r)
 {
     h2x_stream *stream = h2x_conn_get(r->connection)->stream;
 
-    set_variables(r);
+    if (r->prev) {
+        set_variables(r);
+    }
+    else if (stream->takes_push && !h2x_conf_get_dir(r, H2X_PUSH)) {
+        apr_table_setn(r->subprocess_env, "H2PUSH", "off");
+        apr_table_setn(r->subprocess_env, "H2_PUSH", "off");
+    }
     if (stream->tunnel == H2X_TUNNEL_WEBSOCKET) {
         /* mod_proxy would wait for the client's end, which does not come */
         apr_table_setn(r->subprocess_env, "proxy-nohalfclose", "1");
@@ -518,17 +531,18 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     h2x_filter_in_add(c2, stream);
     h2x_filter_out_add(c2, stream);
     ap_run_pre_connection(c2, ap_get_conn_socket(c2));
-    /* for those who prepare connections here; ours ends it */
-    ap_run_process_connection(c2);
+    if (stream->request.has_body) {
+        /* for mod_reqtimeout, which begins there; our hook ends it */
+        ap_run_process_connection(c2);
+    }
 
     r = ap_create_request(c2);
     stream->r = r;
     apply_config(stream, r);
     ap_run_pre_read_request(r, c2);
-    c2->keepalives = 1; /* the connection is not as fresh as it looks */
     status = read_head(r, stream);
     apply_config(stream, r);
-    set_variables(r); /* again in fixups; here for those that are refused */
+    set_variables(r);
     ap_add_input_filter_handle(ap_http_input_filter_handle, NULL, r, c2);
     if (!status) {
         status = ap_post_read_request(r);

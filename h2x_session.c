@@ -13,6 +13,9 @@
  * WINDOW_UPDATE. What is kept for a stream is bounded by its own window. */
 #define SESSION_WINDOW (1024 * 1024)
 
+/* Priorities of streams that are not yet open, which are kept at most. */
+#define EARLY_MAX 100
+
 /* Marks the PING that goes with the first GOAWAY. */
 static const uint8_t drain_mark[8] = "h2xdrain";
 
@@ -217,6 +220,11 @@ void h2x_session_settle(h2x_session *session)
         nghttp2_session_terminate_session(session->ng,
                                           NGHTTP2_ENHANCE_YOUR_CALM);
     }
+    if (session->is_wronged) {
+        session->is_wronged = 0;
+        nghttp2_session_terminate_session(session->ng,
+                                          NGHTTP2_PROTOCOL_ERROR);
+    }
     if (session->drained && !session->goaway_said) {
         h2x_session_goaway(session);
     }
@@ -332,7 +340,7 @@ static int submit_settings(h2x_session *session, const server_rec *s)
     };
     int rv, count = 3;
 
-    if (h2x_conf_get(s, H2X_WEBSOCKETS)) {
+    if (H2X_HAS_POLLFD && h2x_conf_get(s, H2X_WEBSOCKETS)) {
         settings[count].settings_id = NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL;
         settings[count++].value = 1;
     }
@@ -379,6 +387,10 @@ apr_status_t h2x_session_create(h2x_session **psession,
 
     session->params = *params;
     session->is_fresh = 1;
+    session->early_max = (int)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS);
+    if (session->early_max > EARLY_MAX) {
+        session->early_max = EARLY_MAX;
+    }
     session->diary.size = (int)h2x_conf_get(s, H2X_PUSH_DIARY_SIZE);
     session->padding_max = (1 << h2x_conf_get(s, H2X_PADDING)) - 1;
     session->errors_max = (int)h2x_conf_get(s, H2X_MAX_STREAM_ERRORS);
@@ -396,28 +408,28 @@ apr_status_t h2x_session_create(h2x_session **psession,
     return APR_SUCCESS;
 }
 
-apr_status_t h2x_session_upgrade(h2x_session *session, const char *settings,
-                                 apr_size_t settings_len, const char *method,
-                                 const char *path, const apr_table_t *fields,
-                                 const char *body, apr_size_t body_len)
+apr_status_t h2x_session_upgrade(h2x_session *session,
+                                 const h2x_first_request *first)
 {
     h2x_stream *stream = h2x_session_add(session, 1);
 
     if (!stream) {
         return APR_ENOMEM;
     }
-    if (nghttp2_session_upgrade2(session->ng, (const uint8_t *)settings,
-                                 settings_len, !strcmp(method, "HEAD"), NULL)
-        || nghttp2_session_set_stream_user_data(session->ng, 1, stream)
-        || (body_len && h2x_stream_feed_locked(stream, body, body_len)
-                            != APR_SUCCESS)) {
+    if ((first->body_len
+         && h2x_stream_feed_locked(stream, first->body, first->body_len)
+                != APR_SUCCESS)
+        || nghttp2_session_upgrade2(session->ng,
+                                    (const uint8_t *)first->settings,
+                                    first->settings_len,
+                                    !strcmp(first->method, "HEAD"), NULL)
+        || nghttp2_session_set_stream_user_data(session->ng, 1, stream)) {
         h2x_session_release(session, stream);
         return APR_EINVAL;
     }
     session->is_fresh = 0;
-    h2x_head_set(stream, method, path, fields);
+    h2x_head_set(stream, first);
     stream->in_ended = 1;
-    stream->request.has_body = (body_len > 0);
     stream->takes_push = h2x_session_takes_push(session);
     h2x_session_read_priority(session, stream);
     h2x_session_enqueue(session, stream);

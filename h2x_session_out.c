@@ -86,7 +86,7 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     session->buffer->len += H2X_FRAME_HEAD_LEN + length + padding;
     stream->progress = session->progress = apr_time_now();
     if (stream->out.memory < stream->max_memory) {
-        h2x_stream_wake_locked(stream);
+        h2x_stream_room_locked(stream);
     }
     return 0;
 }
@@ -145,17 +145,16 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
     return 0;
 }
 
-/* A head that nghttp2 does not send would leave the client waiting. */
+/*
+ * A head that nghttp2 does not send would leave the client waiting. The
+ * stream of a promise that is not sent, it closes itself.
+ */
 static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
                              int error, void *baton)
 {
     h2x_session *session = baton;
     h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
 
-    if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
-        h2x_session_not_promised(session,
-                                 frame->push_promise.promised_stream_id);
-    }
     if (stream && frame->hd.type == NGHTTP2_HEADERS) {
         LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: %s",
             LOG_ID(session), stream->id, nghttp2_strerror(error));

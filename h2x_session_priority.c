@@ -32,7 +32,7 @@ void h2x_session_prioritize(h2x_session *session, h2x_stream *stream)
 
 /* ---- signals for streams that are not yet open ---- */
 
-/* Keeps a signal. nghttp2 allows no more than there may be streams. */
+/* Keeps a signal; when there are too many, in place of the oldest. */
 static void keep_early(h2x_session *session, int32_t id,
                        const h2x_priority *priority)
 {
@@ -42,7 +42,10 @@ static void keep_early(h2x_session *session, int32_t id,
     for (i = 0; i < session->early_count && early[i].id != id; ++i) {
         continue;
     }
-    if (i == session->early_count) {
+    if (i == session->early_max) {
+        memmove(early, early + 1, --i * sizeof(*early));
+    }
+    else if (i == session->early_count) {
         early = realloc(early, (i + 1) * sizeof(*early));
         if (!early) {
             return;
@@ -105,6 +108,11 @@ void h2x_session_update_priority(h2x_session *session,
     h2x_stream *stream = h2x_session_stream(session, update->stream_id);
     h2x_priority priority = defaults;
 
+    if (!update->stream_id) {
+        LOG(session, APLOG_INFO, "h2x(%s): PRIORITY_UPDATE for stream 0",
+            LOG_ID(session));
+        session->is_wronged = 1;
+    }
     if (!h2x_priority_parse(&priority, (const char *)update->field_value,
                             update->field_value_len)) {
         return;
@@ -159,16 +167,22 @@ static void apply_order(h2x_session *session, h2x_stream *stream,
 void h2x_session_merge_priority(h2x_session *session, h2x_stream *stream,
                                 const h2x_head *head)
 {
-    const h2x_field *field = h2x_field_find(head, "priority");
-    int is_ours = stream->promised_on && !stream->is_prioritized;
+    int is_new = stream->promised_on && !stream->is_prioritized;
+    int i;
 
-    if (is_ours) {
+    if (is_new) {
         apply_order(session, stream, head);
     }
-    if (field) {
-        h2x_priority_parse(&stream->priority, field->value, field->value_len);
+    for (i = 0; i < head->count; ++i) {
+        const h2x_field *field = &head->fields[i];
+
+        if (field->name_len == 8 && !memcmp(field->name, "priority", 8)) {
+            h2x_priority_parse(&stream->priority, field->value,
+                               field->value_len);
+            is_new = 1;
+        }
     }
-    if (is_ours || field) {
+    if (is_new) {
         h2x_session_prioritize(session, stream);
     }
 }

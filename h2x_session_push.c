@@ -89,19 +89,3 @@ void h2x_session_promised(h2x_session *session, int32_t id)
         h2x_session_enqueue(session, stream);
     }
 }
-
-/* The stream that promised it is closed, or the client has gone off it. */
-void h2x_session_not_promised(h2x_session *session, int32_t id)
-{
-    h2x_stream *stream;
-
-    if (h2x_session_stream(session, id)) {
-        return; /* nghttp2 knows it, and will close it */
-    }
-    APR_RING_FOREACH(stream, &session->all, h2x_stream, all) {
-        if (stream->id == id) {
-            h2x_session_close_stream(session, stream);
-            break;
-        }
-    }
-}

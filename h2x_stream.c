@@ -1,5 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -240,27 +241,31 @@ void h2x_stream_wake_locked(h2x_stream *stream)
 {
     h2x_lock_check(stream->lock);
     apr_thread_cond_signal(stream->changed);
-    if (stream->signal_out && !stream->is_signalled) {
-        stream->is_signalled = 1;
-        apr_file_putc('!', stream->signal_out);
+    if (stream->has_signal && !stream->is_signalled) {
+        stream->is_signalled = (write(stream->signal[1], "!", 1) == 1);
     }
+}
+
+void h2x_stream_room_locked(h2x_stream *stream)
+{
+    h2x_lock_check(stream->lock);
+    apr_thread_cond_signal(stream->changed);
 }
 
 apr_status_t h2x_stream_open_signal(h2x_stream *stream)
 {
-    apr_file_t *in, *out;
-    apr_status_t rv;
+    int fds[2];
 
-    if (stream->signal_in) {
+    if (stream->has_signal) {
         return APR_SUCCESS;
     }
-    rv = apr_file_pipe_create_ex(&in, &out, APR_FULL_NONBLOCK, stream->pool);
-    if (rv != APR_SUCCESS) {
-        return rv;
+    if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0) {
+        return errno;
     }
     h2x_lock_acquire(stream->lock);
-    stream->signal_in = in;
-    stream->signal_out = out;
+    stream->signal[0] = fds[0];
+    stream->signal[1] = fds[1];
+    stream->has_signal = 1;
     /* what is there already has been told to nobody */
     h2x_stream_wake_locked(stream);
     h2x_lock_release(stream->lock);
@@ -269,15 +274,12 @@ apr_status_t h2x_stream_open_signal(h2x_stream *stream)
 
 void h2x_stream_close_signal(h2x_stream *stream)
 {
-    apr_file_t *in = stream->signal_in, *out = stream->signal_out;
-
-    if (in) {
+    if (stream->has_signal) {
         h2x_lock_acquire(stream->lock);
-        stream->signal_in = NULL;
-        stream->signal_out = NULL;
+        stream->has_signal = 0;
         h2x_lock_release(stream->lock);
-        apr_file_close(in);
-        apr_file_close(out);
+        close(stream->signal[0]);
+        close(stream->signal[1]);
     }
 }
 
@@ -287,8 +289,8 @@ void h2x_stream_seen_locked(h2x_stream *stream)
 
     h2x_lock_check(stream->lock);
     if (stream->is_signalled) {
-        stream->is_signalled = 0;
-        apr_file_getc(&c, stream->signal_in);
+        stream->is_signalled = (read(stream->signal[0], &c, 1) < 0
+                                && errno == EINTR);
     }
 }
 

@@ -65,30 +65,42 @@ static int begin_websocket(h2x_stream *stream)
     return OK;
 }
 
-int h2x_tunnel_begin(h2x_stream *stream, request_rec *r)
+int h2x_tunnel_begin(h2x_stream *stream)
 {
     const h2x_request_head *head = &stream->request;
 
-    if (strcmp(head->method, "CONNECT")) {
+    if (head->protocol && !strcmp(head->protocol, "websocket")) {
+        return begin_websocket(stream);
+    }
+    if (!strcmp(head->method, "CONNECT")) {
+        stream->tunnel = H2X_TUNNEL_CONNECT;
+    }
+    return OK;
+}
+
+int h2x_tunnel_check(const h2x_stream *stream, request_rec *r)
+{
+    const h2x_request_head *head = &stream->request;
+
+    if (!stream->tunnel) {
         return OK;
     }
     if (!head->protocol) {
         if (h2x_conf_get_dir(r, H2X_PROXY_REQUESTS)) {
-            stream->tunnel = H2X_TUNNEL_CONNECT;
             return OK;
         }
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x: CONNECT needs "
                       "H2ProxyRequests on");
         return HTTP_NOT_IMPLEMENTED;
     }
-    if (strcmp(head->protocol, "websocket")
+    if (stream->tunnel != H2X_TUNNEL_WEBSOCKET
         || !h2x_conf_get(r->server, H2X_WEBSOCKETS)) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x: CONNECT with "
                       ":protocol '%s' is not served, see H2WebSockets",
                       head->protocol);
         return HTTP_NOT_IMPLEMENTED;
     }
-    return begin_websocket(stream);
+    return OK;
 }
 
 int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head)
@@ -116,8 +128,11 @@ apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,
     apr_status_t rv = h2x_stream_open_signal(stream);
 
     if (rv == APR_SUCCESS) {
+        rv = apr_os_pipe_put_ex(&pfd->desc.f, &stream->signal[0], 0,
+                                stream->pool);
+    }
+    if (rv == APR_SUCCESS) {
         pfd->desc_type = APR_POLL_FILE;
-        pfd->desc.f = stream->signal_in;
         if (timeout) {
             *timeout = stream->timeout;
         }

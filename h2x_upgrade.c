@@ -18,18 +18,30 @@
 
 #define SETTINGS_FIELD "HTTP2-Settings"
 
+/* Of one of them (RFC 9113, section 6.5.1), and how many make sense. */
+#define SETTING_LEN 6
+#define SETTINGS_MAX 32
+
+/* A request that asks for h2c, as the client sent it. */
+typedef struct {
+    apr_table_t *fields;
+    h2x_first_request first;
+} kept_request;
+
 void h2x_upgrade_keep(request_rec *r)
 {
+    kept_request *kept;
+
     if (!r->connection->master && !r->main && !r->prev
         && apr_table_get(r->headers_in, SETTINGS_FIELD)
         && apr_table_get(r->headers_in, "Upgrade")) {
-        ap_set_module_config(r->request_config, &h2x_module,
-                             apr_table_copy(r->pool, r->headers_in));
+        kept = apr_pcalloc(r->pool, sizeof(*kept));
+        kept->fields = apr_table_copy(r->pool, r->headers_in);
+        ap_set_module_config(r->request_config, &h2x_module, kept);
     }
 }
 
-/* The head as the client sent it, or NULL. */
-static apr_table_t *kept_head(const request_rec *r)
+static kept_request *kept_of(const request_rec *r)
 {
     return ap_get_module_config(r->request_config, &h2x_module);
 }
@@ -38,82 +50,94 @@ static apr_table_t *kept_head(const request_rec *r)
  * Is the body, if there is one, small enough to be read before the change?
  * The client sends all of it as HTTP/1.1.
  */
-static int is_body_small(const request_rec *r)
+static int is_body_small(const request_rec *r, apr_off_t *len)
 {
     const char *length = apr_table_get(r->headers_in, "Content-Length");
-    apr_off_t len;
 
+    *len = 0;
     if (apr_table_get(r->headers_in, "Transfer-Encoding")
         || apr_table_get(r->headers_in, "Expect")) {
         return 0;
     }
-    return !length || (ap_parse_strict_length(&len, length)
-                       && len <= h2x_conf_get(r->server, H2X_WINDOW_SIZE));
+    return !length || (ap_parse_strict_length(len, length) && *len
+                       <= h2x_conf_get(r->server, H2X_STREAM_MAX_MEM_SIZE));
+}
+
+/*
+ * Reads the client's settings: base64url without padding (RFC 7540, section
+ * 3.2.1), of just one field; of two, httpd has made one with a comma.
+ */
+static int read_settings(apr_pool_t *p, const char *text,
+                         h2x_first_request *first)
+{
+    apr_size_t len = strlen(text), i;
+    char *copy = apr_pstrcat(p, text, "===", NULL);
+    char *data = apr_palloc(p, len + 4);
+
+    if (strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                     "0123456789-_") != len || len % 4 == 1) {
+        return 0;
+    }
+    for (i = 0; i < len; ++i) {
+        copy[i] = (copy[i] == '-') ? '+' : (copy[i] == '_') ? '/' : copy[i];
+    }
+    copy[(len + 3) / 4 * 4] = '\0';
+    first->settings_len = apr_base64_decode(data, copy);
+    first->settings = data;
+    return first->settings_len % SETTING_LEN == 0
+           && first->settings_len <= SETTINGS_MAX * SETTING_LEN;
 }
 
 int h2x_upgrade_is_possible(request_rec *r)
 {
     conn_rec *c = r->connection;
+    kept_request *kept = kept_of(r);
     const char *listed = apr_table_get(r->headers_in, "Connection");
+    apr_off_t len;
 
-    return kept_head(r) && c->keepalives == 0 && !ap_ssl_conn_is_ssl(c)
+    return kept && c->keepalives == 0 && !ap_ssl_conn_is_ssl(c)
            && r->proto_num >= HTTP_VERSION(1, 1)
-           && *r->unparsed_uri == '/' && is_body_small(r)
+           && *r->unparsed_uri == '/' && is_body_small(r, &len)
            && listed && ap_find_token(r->pool, listed, SETTINGS_FIELD)
-           && h2x_conf_get_dir(r, H2X_UPGRADE);
-}
-
-/* Reads a field in base64url without padding (RFC 7540, section 3.2.1). */
-static apr_status_t read_settings(apr_pool_t *p, const char *text,
-                                  h2x_drive_start *start)
-{
-    char *copy = apr_pstrcat(p, text, "===", NULL);
-    apr_size_t len = strlen(text), i;
-    char *data = apr_palloc(p, len + 4);
-
-    for (i = 0; i < len; ++i) {
-        copy[i] = (copy[i] == '-') ? '+' : (copy[i] == '_') ? '/' : copy[i];
-    }
-    copy[(len + 3) / 4 * 4] = '\0';
-    if (strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                     "0123456789-_") != len) {
-        return APR_EINVAL;
-    }
-    start->settings_len = apr_base64_decode(data, copy);
-    start->settings = data;
-    return APR_SUCCESS;
+           && h2x_conf_get_dir(r, H2X_UPGRADE)
+           && read_settings(r->pool, apr_table_get(kept->fields,
+                                                   SETTINGS_FIELD),
+                            &kept->first);
 }
 
 /* Reads the body, which goes with the request. */
-static apr_status_t read_body(request_rec *r, h2x_drive_start *start)
+static apr_status_t read_body(request_rec *r, h2x_first_request *first)
 {
     apr_bucket_brigade *bb = apr_brigade_create(r->pool,
                                                 r->connection->bucket_alloc);
-    apr_size_t max = (apr_size_t)h2x_conf_get(r->server, H2X_WINDOW_SIZE);
-    apr_size_t len;
     apr_status_t rv;
+    apr_off_t max;
+    apr_size_t len;
     int is_end;
 
-    start->body = apr_palloc(r->pool, max);
+    is_body_small(r, &max);
+    first->body = apr_palloc(r->pool, (apr_size_t)max + 1);
     do {
         rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES,
                             APR_BLOCK_READ, HUGE_STRING_LEN);
-        len = max - start->body_len;
+        len = (apr_size_t)max - first->body_len;
         if (rv == APR_SUCCESS) {
-            rv = apr_brigade_flatten(bb, start->body + start->body_len, &len);
+            rv = apr_brigade_flatten(bb, first->body + first->body_len, &len);
         }
-        start->body_len += (rv == APR_SUCCESS) ? len : 0;
+        first->body_len += (rv == APR_SUCCESS) ? len : 0;
         is_end = !APR_BRIGADE_EMPTY(bb)
             && APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(bb));
         apr_brigade_cleanup(bb);
     } while (rv == APR_SUCCESS && !is_end);
+    if (rv == APR_SUCCESS && (apr_off_t)first->body_len < max) {
+        rv = APR_INCOMPLETE;
+    }
     return rv;
 }
 
 /* What is left of a head without the Upgrade. */
-static apr_table_t *plain_fields(const request_rec *r)
+static void drop_hop_by_hop(request_rec *r, apr_table_t *fields)
 {
-    apr_table_t *fields = kept_head(r);
     const char *listed = apr_table_get(fields, "Connection");
     char *name;
 
@@ -124,37 +148,32 @@ static apr_table_t *plain_fields(const request_rec *r)
     apr_table_unset(fields, "Connection");
     apr_table_unset(fields, "Upgrade");
     apr_table_unset(fields, SETTINGS_FIELD);
-    return fields;
 }
 
-apr_status_t h2x_upgrade_run(request_rec *r)
+void h2x_upgrade_run(request_rec *r)
 {
     conn_rec *c = r->connection;
     h2x_conn *conn = h2x_conn_make(c);
-    h2x_drive_start start = { 0 };
+    kept_request *kept = kept_of(r);
     apr_status_t rv;
 
-    conn->upgraded = r;
     r->eos_sent = 1; /* there is no response to it in HTTP/1.1 */
-    rv = read_settings(r->pool, apr_table_get(kept_head(r), SETTINGS_FIELD),
-                       &start);
+    rv = read_body(r, &kept->first);
+    drop_hop_by_hop(r, kept->fields);
+    kept->first.method = r->method;
+    kept->first.path = r->unparsed_uri;
+    kept->first.fields = kept->fields;
     if (rv == APR_SUCCESS) {
-        rv = read_body(r, &start);
-    }
-    start.method = r->method;
-    start.path = r->unparsed_uri;
-    start.fields = plain_fields(r);
-    if (rv == APR_SUCCESS) {
-        rv = h2x_drive_create(&conn->drive, c, &start);
+        rv = h2x_drive_create(&conn->drive, c, &kept->first);
     }
     if (rv != APR_SUCCESS) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, r,
                       "h2x: Upgrade to h2c has failed");
         c->aborted = 1;
-        return rv;
+        return;
     }
+    conn->upgraded = r;
     h2x_drive_run(conn->drive);
-    return APR_SUCCESS;
 }
 
 int h2x_upgrade_was(const request_rec *r)

@@ -192,12 +192,6 @@ static int protocol_propose(conn_rec *c, request_rec *r, server_rec *s,
     return OK;
 }
 
-/* mod_reqtimeout's timers are for HTTP/1.1, and ended live connections. */
-static void quiet_other_modules(conn_rec *c)
-{
-    ap_remove_input_filter_byhandle(c->input_filters, "reqtimeout");
-}
-
 /* Notes that a connection speaks HTTP/2, by the rules of a server. */
 static void set_protocol(conn_rec *c, server_rec *s)
 {
@@ -216,7 +210,6 @@ static int protocol_switch(conn_rec *c, request_rec *r, server_rec *s,
     }
     set_protocol(c, s ? s : c->base_server);
     if (r) {
-        quiet_other_modules(c);
         h2x_upgrade_run(r);
     }
     return OK;
@@ -326,7 +319,8 @@ static int process_connection(conn_rec *c)
         set_protocol(c, c->base_server);
         conn = h2x_conn_get(c);
     }
-    if (!conn || !conn->protocol) {
+    /* a handshake may fail after ALPN; then mod_ssl has freed its SSL */
+    if (!conn || !conn->protocol || c->aborted) {
         return DECLINED;
     }
     rv = h2x_drive_create(&conn->drive, c, NULL);
@@ -335,7 +329,6 @@ static int process_connection(conn_rec *c)
                       "h2x(%s): cannot start a session", c->log_id);
         return !OK;
     }
-    quiet_other_modules(c);
     h2x_drive_run(conn->drive);
     return OK;
 }
@@ -513,7 +506,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_fixups(fixups, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(before_handler, core, NULL, APR_HOOK_REALLY_FIRST);
 
-#if AP_MODULE_MAGIC_AT_LEAST(20120211, 129)
+#if H2X_HAS_POLLFD
     ap_hook_get_pollfd_from_conn(http2_get_pollfd_from_conn, NULL, NULL,
                                  APR_HOOK_MIDDLE);
 #endif

@@ -15,6 +15,13 @@
 #error "mod_h2x needs Apache httpd 2.4.55 or later"
 #endif
 
+/** Can modules wait for input of a secondary connection (2.4.58)? */
+#define H2X_HAS_POLLFD AP_MODULE_MAGIC_AT_LEAST(20120211, 129)
+
+#ifndef HTTP_EARLY_HINTS
+#define HTTP_EARLY_HINTS 103
+#endif
+
 extern module AP_MODULE_DECLARE_DATA h2x_module;
 APLOG_USE_MODULE(h2x);
 

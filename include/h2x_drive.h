@@ -8,27 +8,18 @@
 
 #include <httpd.h>
 
-typedef struct h2x_drive h2x_drive;
+#include "h2x_head.h"
 
-/** A first request that came as HTTP/1.1, for stream 1. */
-typedef struct h2x_drive_start {
-    const char *settings;  /* the client's, as of a SETTINGS frame */
-    apr_size_t settings_len;
-    const char *method;
-    const char *path;
-    const apr_table_t *fields;
-    char *body;
-    apr_size_t body_len;
-} h2x_drive_start;
+typedef struct h2x_drive h2x_drive;
 
 /**
  * Starts HTTP/2 on a connection whose client speaks it.
  * The connection's thread.
- * @param start NULL, or a first request: then h2x_drive_run() keeps the thread
- *              until the connection ends
+ * @param first NULL, or the first request: then h2x_drive_run() keeps the
+ *              thread until the connection ends
  */
 apr_status_t h2x_drive_create(h2x_drive **drive, conn_rec *c1,
-                              const h2x_drive_start *start);
+                              const h2x_first_request *first);
 
 /**
  * Drives a connection until it has nothing to do or has ended, and tells the

@@ -45,12 +45,14 @@ struct h2x_drive {
     int gone;          /* the client is; nothing is read or written */
     int is_closing;    /* no work is given away any more */
     int pending_input; /* reading stopped before all was read */
+    int pending_output; /* writing did, likewise */
 
     /* the connection thread */
     apr_thread_cond_t *work; /* there is something to do for it */
     int is_waiting;    /* it waits for that */
     h2x_stream *inline_stream; /* the request it runs */
     int is_busy;       /* it runs or ends a request */
+    apr_time_t idle_since; /* there is no stream; 0: it has not waited so */
     int keeps_thread;  /* it is within a request of HTTP/1.1 */
     int has_run;       /* requests, since it last waited */
     int was_with_mpm;  /* it has given the connection to the MPM before */
@@ -69,8 +71,12 @@ void h2x_drive_lose(h2x_drive *drive);
 /** Asks the watch for what the session waits for, if the watch drives. */
 void h2x_drive_arm(h2x_drive *drive);
 
-/** Sends frames, as far as the socket takes them. Any thread. */
-void h2x_drive_send_locked(h2x_drive *drive);
+/**
+ * Sends frames, as far as the socket takes them, but no more at a time than is
+ * good for what may come. Any thread.
+ * @return how many bytes
+ */
+apr_size_t h2x_drive_send_locked(h2x_drive *drive);
 
 /** Frees the buffer, which is there only while the connection is active. */
 void h2x_drive_free_buffer(h2x_drive *drive);

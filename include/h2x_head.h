@@ -11,6 +11,17 @@
 
 #include "h2x_stream.h"
 
+/** A first request that came as HTTP/1.1, for stream 1. */
+typedef struct h2x_first_request {
+    const char *settings;  /* the client's, as of a SETTINGS frame */
+    apr_size_t settings_len;
+    const char *method;
+    const char *path;
+    const apr_table_t *fields;
+    char *body;            /* all of it */
+    apr_size_t body_len;
+} h2x_first_request;
+
 /** Keeps a pseudo-header field of a request (RFC 9113, section 8.3.1). */
 void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
                          const char *name, const char *value,
@@ -27,8 +38,7 @@ const char *h2x_head_add_field(h2x_stream *stream, const server_rec *s,
                                const char *value, apr_size_t value_len);
 
 /** Takes a head over from HTTP/1.1. */
-void h2x_head_set(h2x_stream *stream, const char *method, const char *path,
-                  const apr_table_t *fields);
+void h2x_head_set(h2x_stream *stream, const h2x_first_request *first);
 
 /**
  * Makes the head of a promised request (RFC 9113, section 8.4.1).

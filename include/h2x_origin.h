@@ -25,9 +25,9 @@ const char *h2x_origin_difference(const server_rec *a, const server_rec *b);
  * Lists the origins that a connection may serve, as "https://host:port".
  * @param server the virtual host that it was opened for
  * @param ssl    its SSL, with the certificate that the client has seen
- * @return array of char *, in the connection's pool
+ * @return array of char *, as long as the connection; NULL: nothing is known
  */
-apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
-                                    void *ssl);
+const apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
+                                          void *ssl);
 
 #endif /* H2X_ORIGIN_H */

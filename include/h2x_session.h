@@ -4,7 +4,7 @@
  * A session: HTTP/2 as spoken on one connection, by nghttp2. It knows no
  * threads and no sockets: bytes are given to it and taken from it. All of
  * its functions want the session's lock held; nghttp2 is called from nowhere
- * else, and none of its callbacks calls it again.
+ * else, and none of its callbacks sends or receives.
  */
 #ifndef H2X_SESSION_H
 #define H2X_SESSION_H
@@ -12,6 +12,7 @@
 #include <apr_pools.h>
 #include <httpd.h>
 
+#include "h2x_head.h"
 #include "h2x_lock.h"
 #include "h2x_stream.h"
 
@@ -70,14 +71,11 @@ apr_status_t h2x_session_create(h2x_session **session,
 /**
  * Begins with a request that came as HTTP/1.1, as stream 1 (RFC 7540,
  * section 3.2). Before anything else. Lock held.
- * @param settings the client's, as of a SETTINGS frame
- * @param body     all of it
- * @return APR_SUCCESS, APR_ENOMEM, APR_EINVAL when the settings are wrong
+ * @return APR_SUCCESS, APR_ENOMEM, APR_EINVAL when the settings are wrong;
+ *         then the session is of no more use
  */
-apr_status_t h2x_session_upgrade(h2x_session *session, const char *settings,
-                                 apr_size_t settings_len, const char *method,
-                                 const char *path, const apr_table_t *fields,
-                                 const char *body, apr_size_t body_len);
+apr_status_t h2x_session_upgrade(h2x_session *session,
+                                 const h2x_first_request *first);
 
 /** Frees a session. All of its streams must have been released. */
 void h2x_session_destroy(h2x_session *session);

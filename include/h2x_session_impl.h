@@ -1,8 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * What the two halves of a session share: h2x_session.c, which receives, and
- * h2x_session_out.c, which sends. For these two only.
+ * What the parts of a session share: h2x_session.c, which receives,
+ * h2x_session_out.c, which sends, and those for promises and priorities. For
+ * these only.
  */
 #ifndef H2X_SESSION_IMPL_H
 #define H2X_SESSION_IMPL_H
@@ -38,6 +39,7 @@ struct h2x_session {
     h2x_diary diary;
     h2x_early_priority *early; /* of malloc() */
     int early_count;
+    int early_max;
     int is_fresh;
     apr_time_t progress;    /* when bytes of any body were written */
     int drained;            /* the client has answered the PING */
@@ -45,6 +47,7 @@ struct h2x_session {
     size_t received;        /* bytes of bodies, to be credited */
     apr_size_t data_max;    /* H2MaxDataFrameLen */
     int padding_max;        /* H2Padding, in bytes */
+    int is_wronged;         /* by a frame that nghttp2 lets pass */
     int errors;             /* of the client, which cost it streams */
     int errors_max;         /* H2MaxStreamErrors; 0: any number */
     h2x_buffer *buffer;     /* that is being written */
@@ -104,9 +107,8 @@ int h2x_session_takes_push(const h2x_session *session);
 int h2x_session_promise(h2x_session *session, h2x_stream *parent,
                         const h2x_promise *promises);
 
-/** A promise was sent, or could not be. */
+/** A promise was sent. */
 void h2x_session_promised(h2x_session *session, int32_t id);
-void h2x_session_not_promised(h2x_session *session, int32_t id);
 
 /** Does what a stream's new priority asks for. */
 void h2x_session_prioritize(h2x_session *session, h2x_stream *stream);

@@ -17,7 +17,6 @@
 #define H2X_STREAM_H
 
 #include <apr_buckets.h>
-#include <apr_file_io.h>
 #include <apr_pools.h>
 #include <apr_ring.h>
 #include <apr_tables.h>
@@ -125,6 +124,9 @@ typedef struct h2x_stream_owner {
     void (*output_locked)(void *baton, h2x_stream *stream, int flush);
     /** The runner has taken bytes of the body: the client may send more. */
     void (*consumed_locked)(void *baton, h2x_stream *stream, apr_size_t len);
+    /** Is it for the client, not for other streams, that output waits? */
+    int (*waits_for_client_locked)(void *baton, h2x_stream *stream,
+                                   apr_time_t since);
 } h2x_stream_owner;
 
 struct h2x_stream {
@@ -148,11 +150,12 @@ struct h2x_stream {
     h2x_priority priority;
     int is_prioritized;   /* the client has said that */
     int takes_push;       /* may the client be promised anything? */
-    h2x_promising *promising; /* runner; NULL: nothing is to be promised */
+    h2x_promising *promising; /* runner, until it has output; NULL: nothing
+                               * is to be promised */
     h2x_tunnel tunnel;    /* runner */
     const char *websocket_accept; /* runner: what a handshake ends with */
-    apr_file_t *signal_in;  /* a pipe with a byte in it while there is news */
-    apr_file_t *signal_out; /* for the runner, if it asked for that */
+    int has_signal;       /* is there a pipe */
+    int signal[2];        /* with a byte in it while there is news */
     int is_signalled;
     int is_announced;     /* runner: what the configuration names was sent */
 
@@ -232,6 +235,9 @@ void h2x_stream_seen_locked(h2x_stream *stream);
 
 /** Closes the pipe, if there is one. The runner, at its end; no lock held. */
 void h2x_stream_close_signal(h2x_stream *stream);
+
+/** Tells a runner that waits that there is room for output. Lock held. */
+void h2x_stream_room_locked(h2x_stream *stream);
 
 /** Adds what is to be sent before the body. Lock held. */
 void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending);

@@ -18,7 +18,14 @@
  * the GET with Upgrade that asks for the same in HTTP/1.1.
  * @return OK, or the status to refuse it with
  */
-int h2x_tunnel_begin(h2x_stream *stream, request_rec *r);
+int h2x_tunnel_begin(h2x_stream *stream);
+
+/**
+ * Asks the configuration, when the request's host is known, whether a CONNECT
+ * is to be served.
+ * @return OK, or the status to refuse it with
+ */
+int h2x_tunnel_check(const h2x_stream *stream, request_rec *r);
 
 /**
  * Takes a 101 response for what it means: success. One that does not belong

@@ -22,7 +22,7 @@ int h2x_upgrade_is_possible(request_rec *r);
  * Serves a connection over HTTP/2 whose client has been told so in answer to
  * a request, until it ends. The request is answered on stream 1.
  */
-apr_status_t h2x_upgrade_run(request_rec *r);
+void h2x_upgrade_run(request_rec *r);
 
 /** Tells whether a request went on over HTTP/2, and is logged there. */
 int h2x_upgrade_was(const request_rec *r);

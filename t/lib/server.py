@@ -276,7 +276,8 @@ class Server:
     added unless the configuration has one of its own.
 
     modules: names of further modules, as "rewrite headers".
-    load: "test" (the module under test), "none", or "both" (mod_http2 too).
+    load: "test" (the module under test), "none", "h2x" or "stock" (mod_h2x
+    or mod_http2, whatever is under test), or "both".
     """
 
     BASE_MODULES = ["authz_core", "dir", "mime", "socache_shmcb", "ssl"]
@@ -295,11 +296,13 @@ class Server:
         self.certs = certs
         self.test_module = test_module
         self.load = load
+        if load == "test":
+            self.load = "stock" if STOCK else "h2x"
         self.mpm = mpm or MPM
         self.env = env or {}
         self.process = None
         # mod_http2 crashes now and then when stopped: not what is tested.
-        self.expected = ["exit signal"] if STOCK else []
+        self.expected = ["exit signal"] if self.load == "stock" else []
         self.failed = False
 
     # -- files ----------------------------------------------------------
@@ -330,9 +333,9 @@ class Server:
         names = self.BASE_MODULES + [m for m in self.modules
                                      if m not in self.BASE_MODULES]
         lines += [load_line(name) for name in names]
-        if self.load == "both" or (self.load == "test" and STOCK):
+        if self.load in ("stock", "both"):
             lines.append(load_line("http2"))
-        if self.load == "both" or (self.load == "test" and not STOCK):
+        if self.load in ("h2x", "both"):
             lines.append("LoadModule h2x_module %s" % MODULE_SO)
         if self.test_module:
             lines.append("LoadModule h2x_test_module %s" % self.test_module)
@@ -344,7 +347,8 @@ class Server:
         user, group = account()
         trace = ""
         if TRACE:
-            trace = " %s:%s" % ("http2" if STOCK else "h2x", TRACE)
+            module = "http2" if self.load == "stock" else "h2x"
+            trace = " %s:%s" % (module, TRACE)
         mime_types = next((p for p in ("/etc/mime.types",) if
                            os.path.exists(p)), "/dev/null")
         access = "\\t".join(form for _, form in ACCESS)

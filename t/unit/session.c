@@ -324,7 +324,15 @@ static void on_reprioritized(void *baton UNUSED, h2x_stream *stream)
 static const h2x_session_owner owner = {
     on_ready, on_reprioritized, on_closed
 };
-static const h2x_stream_owner stream_owner = { NULL, NULL, NULL, NULL };
+static int waits_for_client(void *baton UNUSED, h2x_stream *stream,
+                            apr_time_t since)
+{
+    return h2x_session_waits_for_client(session, stream, since);
+}
+
+static const h2x_stream_owner stream_owner = { NULL, NULL, NULL, NULL,
+    waits_for_client
+};
 
 void make_session(void)
 {
