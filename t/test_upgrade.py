@@ -50,7 +50,7 @@ ScriptAlias /cgi/ ${HTDOCS}/cgi/
 </VirtualHost>
 <VirtualHost 127.0.0.1:${PORT}>
     ServerName three.test
-    H2WindowSize 2000
+    H2StreamMaxMemSize 2000
 </VirtualHost>
 """
 MODULES = "headers remoteip cgid alias authn_core authn_file auth_basic"
@@ -151,7 +151,7 @@ def test_other_answers(server, path, status):
         is_http1(answer, status)
 
 
-@pytest.mark.parametrize("size", [1, 1000, 8193, 65535])
+@pytest.mark.parametrize("size", [1, 1000, 8193, 65535, 65536])
 def test_body(server, size):
     data = bytes(i * 7 & 255 for i in range(size))
     with upgrade.upgrade(server, "POST", "/t/upload", body=data) as c:
@@ -416,16 +416,16 @@ def test_off_for_the_server(httpd):
             still_good(c)
 
 
-@pytest.mark.parametrize("host,size", [("localhost", 65536),
+@pytest.mark.parametrize("host,size", [("localhost", 65537),
                                        ("three.test", 2001)])
-def test_body_larger_than_window(server, host, size):
+def test_body_larger_than_memory(server, host, size):
     data = b"x" * size
     answer = upgrade.ask(server, "POST", "/t/upload", host=host, body=data,
                          fields=[("Connection", "close")])
     assert (answer.version, answer.status) == ("HTTP/1.1", 200)
 
 
-def test_body_as_large_as_window(server):
+def test_body_as_large_as_memory(server):
     data = b"x" * 2000
     with upgrade.upgrade(server, "POST", "/t/upload", host="three.test",
                          body=data) as c:
