@@ -64,7 +64,8 @@ void h2x_announce_begin(h2x_stream *stream, const request_rec *r)
     h2x_promising *promising;
     apr_size_t i;
 
-    if (!stream->takes_push || stream->tunnel || !authority || !head->scheme || !head->path
+    if (!stream->takes_push || stream->tunnel || !authority
+        || !head->scheme || !head->path
         || *head->path != '/'
         || (strcmp(head->method, "GET") && strcmp(head->method, "HEAD"))) {
         return;

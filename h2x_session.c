@@ -136,6 +136,9 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
         && !memcmp(frame->ping.opaque_data, drain_mark, sizeof(drain_mark))) {
         session->drained = 1;
     }
+    if (frame->hd.type == NGHTTP2_SETTINGS) {
+        h2x_session_check_windows(session);
+    }
     if (frame->hd.type == NGHTTP2_PRIORITY_UPDATE) {
         h2x_session_update_priority(session, frame->ext.payload);
         return 0;
@@ -220,11 +223,6 @@ void h2x_session_settle(h2x_session *session)
         nghttp2_session_terminate_session(session->ng,
                                           NGHTTP2_ENHANCE_YOUR_CALM);
     }
-    if (session->is_wronged) {
-        session->is_wronged = 0;
-        nghttp2_session_terminate_session(session->ng,
-                                          NGHTTP2_PROTOCOL_ERROR);
-    }
     if (session->drained && !session->goaway_said) {
         h2x_session_goaway(session);
     }
@@ -296,6 +294,7 @@ apr_status_t h2x_session_init(apr_pool_t *p)
                               apr_pool_cleanup_null);
 #define CALLBACK(name, function) \
     nghttp2_session_callbacks_set_##name##_callback(callbacks, function)
+    CALLBACK(on_begin_frame, h2x_session_on_begin_frame);
     CALLBACK(on_begin_headers, on_begin_headers);
     CALLBACK(on_header, on_header);
     CALLBACK(on_invalid_header, on_invalid_header);
@@ -387,6 +386,7 @@ apr_status_t h2x_session_create(h2x_session **psession,
 
     session->params = *params;
     session->is_fresh = 1;
+    session->last_id = -1;
     session->early_max = (int)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS);
     if (session->early_max > EARLY_MAX) {
         session->early_max = EARLY_MAX;
@@ -428,6 +428,7 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
         return APR_EINVAL;
     }
     session->is_fresh = 0;
+    session->last_id = stream->id;
     h2x_head_set(stream, first);
     stream->in_ended = 1;
     stream->takes_push = h2x_session_takes_push(session);

@@ -109,9 +109,9 @@ void h2x_session_update_priority(h2x_session *session,
     h2x_priority priority = defaults;
 
     if (!update->stream_id) {
-        LOG(session, APLOG_INFO, "h2x(%s): PRIORITY_UPDATE for stream 0",
-            LOG_ID(session));
-        session->is_wronged = 1;
+        h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
+                            "PRIORITY_UPDATE is for stream 0");
+        return;
     }
     if (!h2x_priority_parse(&priority, (const char *)update->field_value,
                             update->field_value_len)) {

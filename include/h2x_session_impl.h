@@ -28,6 +28,13 @@ typedef struct {
     h2x_priority priority;
 } h2x_early_priority;
 
+/* Identifiers of streams that were skipped, and how many such are kept. */
+typedef struct {
+    int32_t first;
+    int32_t last;
+} h2x_id_gap;
+#define H2X_GAPS 16
+
 struct h2x_session {
     h2x_session_params params;
     nghttp2_session *ng;
@@ -47,7 +54,11 @@ struct h2x_session {
     size_t received;        /* bytes of bodies, to be credited */
     apr_size_t data_max;    /* H2MaxDataFrameLen */
     int padding_max;        /* H2Padding, in bytes */
-    int is_wronged;         /* by a frame that nghttp2 lets pass */
+    int32_t last_id;        /* of the client's streams */
+    h2x_id_gap gaps[H2X_GAPS]; /* identifiers it has skipped, the last ones */
+    int gap_count;
+    uint32_t window_before; /* SETTINGS_INITIAL_WINDOW_SIZE, and */
+    int32_t widest;         /* the widest window, before a SETTINGS frame */
     int errors;             /* of the client, which cost it streams */
     int errors_max;         /* H2MaxStreamErrors; 0: any number */
     h2x_buffer *buffer;     /* that is being written */
@@ -90,6 +101,17 @@ static APR_INLINE void h2x_session_remove_news(h2x_stream *stream)
         stream->has_news = 0;
     }
 }
+
+/** Ends the connection with an error, and one line in the log. */
+void h2x_session_condemn(h2x_session *session, uint32_t code,
+                         const char *why);
+
+/** nghttp2's callback for the head of a frame. */
+int h2x_session_on_begin_frame(nghttp2_session *ng,
+                               const nghttp2_frame_hd *hd, void *baton);
+
+/** Looks whether SETTINGS that have come make a window overflow. */
+void h2x_session_check_windows(h2x_session *session);
 
 /** Adds a stream. Returns NULL when there is no memory. */
 h2x_stream *h2x_session_add(h2x_session *session, int32_t id);

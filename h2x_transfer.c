@@ -1,0 +1,175 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/* The part of the engine that reads and writes. */
+
+#include <stdlib.h>
+
+#include <apr_atomic.h>
+
+#include <httpd.h>
+#include <http_core.h>
+#include <http_log.h>
+
+#include "h2x.h"
+#include "h2x_drive_impl.h"
+
+/* What is read before requests are run. */
+#define READ_MAX (256 * 1024)
+
+/* What is written before reading again: a client that takes all at once may
+ * have something more urgent to ask for. */
+#define WRITE_MAX (256 * 1024)
+
+/* Frames that may wait to be sent, before reading stops. */
+#define QUEUE_MAX 1000
+
+/* ---- writing ---- */
+
+/* The client is gone: all of its streams are closed. */
+void h2x_drive_lose(h2x_drive *drive)
+{
+    if (!drive->gone) {
+        drive->gone = 1;
+        h2x_session_abort(drive->session);
+    }
+}
+
+/*
+ * Does the client take nothing while there is much to answer? Then nothing
+ * more is read, so that what it says cannot fill the memory.
+ */
+static int is_stuck(const h2x_drive *drive)
+{
+    return drive->c1->data_in_output_filters
+           && h2x_session_queue_size(drive->session) > QUEUE_MAX;
+}
+
+static apr_int16_t events_to_wait_for(const h2x_drive *drive)
+{
+    if (is_stuck(drive)) {
+        return APR_POLLOUT;
+    }
+    /* of what was read and not taken yet, poll() does not know; but that the
+     * socket is writable, it finds at once */
+    return drive->c1->data_in_output_filters || drive->pending_input
+           || drive->pending_output
+           ? APR_POLLIN | APR_POLLOUT : APR_POLLIN;
+}
+
+/* Asks the watch for what the session waits for, if that is its part. */
+void h2x_drive_arm(h2x_drive *drive)
+{
+    apr_status_t rv;
+
+    if (drive->driver != H2X_DRIVER_WATCH || drive->gone
+        || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
+        return;
+    }
+    rv = h2x_watch_arm(h2x_child_self->watch, &drive->watch,
+                       events_to_wait_for(drive));
+    if (rv != APR_SUCCESS) {
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, rv, drive->c1,
+                      "h2x(%s): cannot wait for the client, closing",
+                      drive->c1->log_id);
+        h2x_drive_lose(drive);
+    }
+}
+
+/* Makes the buffer, which is there only while the connection is active. */
+static int has_buffer(h2x_drive *drive)
+{
+    if (!drive->buffer.data) {
+        drive->buffer.data = malloc(drive->io.size);
+        drive->buffer.size = drive->io.size;
+    }
+    return drive->buffer.data != NULL;
+}
+
+void h2x_drive_free_buffer(h2x_drive *drive)
+{
+    free(drive->buffer.data);
+    drive->buffer.data = NULL;
+}
+
+/*
+ * Lets the client see that there will be no more (RFC 9113, section 5.4.1),
+ * when the connection thread is busy and cannot close the connection yet.
+ */
+static void say_goodbye(const h2x_drive *drive)
+{
+    if (drive->driver == H2X_DRIVER_WATCH && !drive->c1->aborted
+        && !drive->c1->data_in_output_filters) {
+        apr_socket_shutdown(ap_get_conn_socket(drive->c1),
+                            APR_SHUTDOWN_WRITE);
+    }
+}
+
+/* Sends frames, as far as the socket takes them. Any thread. */
+apr_size_t h2x_drive_send_locked(h2x_drive *drive)
+{
+    apr_size_t total = 0;
+
+    h2x_lock_check(&drive->lock);
+    apr_atomic_set32(&drive->unsent, 0);
+    drive->pending_output = 0;
+    while (!drive->gone && h2x_io_is_writable(&drive->io)) {
+        if (total >= WRITE_MAX && drive->driver != H2X_DRIVER_MPM) {
+            drive->pending_output = 1;
+            break;
+        }
+        drive->buffer.len = 0;
+        if (!has_buffer(drive)
+            || h2x_session_send(drive->session, &drive->buffer)
+                   != APR_SUCCESS) {
+            h2x_drive_lose(drive);
+        }
+        if (!drive->buffer.len) {
+            break;
+        }
+        h2x_io_write(&drive->io, drive->buffer.data, drive->buffer.len);
+        total += drive->buffer.len;
+    }
+    if (drive->c1->aborted
+        || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
+        h2x_drive_lose(drive);
+        say_goodbye(drive);
+    }
+    if (drive->driver == H2X_DRIVER_MPM) {
+        h2x_drive_free_buffer(drive);
+    }
+    h2x_drive_arm(drive);
+    return total;
+}
+
+/* ---- reading ---- */
+
+static apr_status_t receive(void *baton, const char *data, apr_size_t len)
+{
+    h2x_drive *drive = baton;
+
+    return h2x_session_receive(drive->session, data, len);
+}
+
+/*
+ * Reads what has come, but no more than is good for the other requests.
+ * @return how many bytes
+ */
+apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
+{
+    apr_size_t total = 0, len;
+    apr_status_t rv = APR_SUCCESS;
+
+    h2x_lock_check(&drive->lock);
+    drive->pending_input = 0;
+    while (rv == APR_SUCCESS && !drive->gone && !drive->pending_input
+           && !is_stuck(drive)
+           && h2x_session_get_state(drive->session) != H2X_SESSION_CLOSED) {
+        rv = h2x_io_read(&drive->io, receive, drive, &len);
+        total += len;
+        drive->pending_input = (rv == APR_SUCCESS && total >= READ_MAX);
+    }
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_EAGAIN(rv)) {
+        h2x_drive_lose(drive);
+    }
+    return total;
+}
