@@ -67,10 +67,10 @@ def test_amount(server, host, bits):
             found = paddings(c, kind)
             assert len(found) > 100
             assert max(found) <= 2 ** bits - 1
-            # by chance alone, this fails once in 10^12 times at most
+            # by chance alone, these fail less than once in 10^9 times
             assert max(found) >= (2 ** bits - 1) * 3 // 4
-            assert len(set(found)) >= min(2 ** bits, 40)
             assert min(found) <= 2 ** bits // 4
+            assert len(set(found)) >= min(2 ** bits * 2 // 3, 40)
         if not bits:
             assert not any("PADDED" in f.flags for f in c.frames)
 

@@ -218,7 +218,7 @@ def test_client_does_not_read(server, chat, proxy):
         visits = [chat.visit("/flood?%d" % i) for i in range(4)]
         standstill(lambda: sum(v.sent for v in visits))
         assert all(v.sent < 200 for v in visits)
-        assert server.rss() - before < 16 << 20
+        assert server.rss() - before < (16 << 20) * PATIENCE
         c.windows = True
         for w in sockets:
             if len(w.response.body):
@@ -245,7 +245,7 @@ def test_server_does_not_read(server, chat, proxy):
             c.data(w.id, data[sent:sent + n])
             sent += n
         assert sent < 15 << 20
-        assert server.rss() - before < 16 << 20
+        assert server.rss() - before < (16 << 20) * PATIENCE
         still_good(c)
         gate.set()
         c.upload(w.response, data[sent:], end=False)
