@@ -43,9 +43,11 @@
  */
 
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <apr_atomic.h>
+#include <apr_portable.h>
 #include <apr_strings.h>
 
 #include <httpd.h>
@@ -279,9 +281,74 @@ static int waits_for_client_locked(void *baton, h2x_stream *stream,
     return h2x_session_waits_for_client(drive->session, stream, since);
 }
 
+/* ---- the end of a tunnel's output ---- */
+
+/* mod_proxy ends the two directions of a tunnel one by one, this one by
+ * shutting down a socket. */
+typedef struct {
+    h2x_watch_entry watch;
+    h2x_drive *drive;
+    h2x_stream *stream;
+} tunnel_end;
+
+static void on_tunnel_end(void *baton)
+{
+    tunnel_end *end = baton;
+    h2x_drive *drive = end->drive;
+    h2x_stream *stream = end->stream;
+    char c;
+
+    h2x_lock_acquire(&drive->lock);
+    if (!stream->is_closed && recv(stream->signal[1], &c, 1, 0) == 0) {
+        stream->out_ended = 1;
+        if (stream->tunnel == H2X_TUNNEL_WEBSOCKET) {
+            /* both sides have said goodbye in it before (RFC 6455, 7.1.1) */
+            stream->in_cut = 1;
+            h2x_stream_wake_locked(stream);
+        }
+        h2x_session_output(drive->session, stream);
+        h2x_drive_send_locked(drive);
+        h2x_drive_delegate_locked(drive);
+    }
+    h2x_lock_release(&drive->lock);
+}
+
+static void ignore(void *baton)
+{
+    (void)baton;
+}
+
+static void on_tunnel_begins(void *baton, h2x_stream *stream)
+{
+    tunnel_end *end = apr_pcalloc(stream->pool, sizeof(*end));
+    apr_socket_t *socket = NULL;
+
+    if (stream->tunnel_end
+        || apr_os_sock_put(&socket, &stream->signal[1], stream->pool)
+               != APR_SUCCESS) {
+        return;
+    }
+    end->drive = baton;
+    end->stream = stream;
+    end->watch.on_ready = on_tunnel_end;
+    end->watch.on_tick = end->watch.on_deadline = end->watch.on_poke = ignore;
+    end->watch.baton = end;
+    stream->tunnel_end = end;
+    h2x_watch_add(h2x_child_self->watch, &end->watch, socket, stream->pool);
+    h2x_watch_arm(h2x_child_self->watch, &end->watch, APR_POLLIN);
+}
+
+static void forget_tunnel(h2x_stream *stream)
+{
+    if (stream->tunnel_end) {
+        h2x_watch_forget(h2x_child_self->watch,
+                         &((tunnel_end *)stream->tunnel_end)->watch);
+    }
+}
+
 static const h2x_stream_owner stream_owner = {
     on_may_wait, on_may_wait_locked, on_output_locked, on_consumed_locked,
-    waits_for_client_locked
+    waits_for_client_locked, on_tunnel_begins
 };
 
 /* ---- running ---- */
@@ -292,6 +359,8 @@ void h2x_drive_run_stream(h2x_drive *drive, h2x_stream *stream,
 {
     h2x_lock_release(&drive->lock);
     h2x_request_run(stream, drive->c1, runner);
+    forget_tunnel(stream);
+    h2x_stream_close_signal(stream);
     h2x_lock_acquire(&drive->lock);
     --drive->running;
     if (!stream->out_ended) {

@@ -78,9 +78,7 @@ static int has_input(const in_ctx *ctx)
 {
     const h2x_stream *stream = ctx->stream;
 
-    /* the end of a WebSocket is told within it: those who do not wait for the
-     * other side's would lose that */
-    return (stream->in_ended && stream->tunnel != H2X_TUNNEL_WEBSOCKET)
+    return stream->in_ended || stream->in_cut
            || (stream->in_first
                && (!ctx->awaits_end || stream->in_bytes < ctx->left));
 }
@@ -138,7 +136,7 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
     if (rv == APR_SUCCESS) {
         len = h2x_stream_take_locked(stream, &chunks);
         ctx->left -= len;
-        ended = stream->in_ended && stream->tunnel != H2X_TUNNEL_WEBSOCKET;
+        ended = stream->in_ended || stream->in_cut;
         stream->owner->consumed_locked(stream->owner_baton, stream, len);
     }
     h2x_lock_release(stream->lock);

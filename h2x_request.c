@@ -495,10 +495,6 @@ void h2x_request_fixup(request_rec *r)
         apr_table_setn(r->subprocess_env, "H2PUSH", "off");
         apr_table_setn(r->subprocess_env, "H2_PUSH", "off");
     }
-    if (stream->tunnel == H2X_TUNNEL_WEBSOCKET) {
-        /* mod_proxy would wait for the client's end, which does not come */
-        apr_table_setn(r->subprocess_env, "proxy-nohalfclose", "1");
-    }
     apply_config(stream, r);
 }
 
@@ -561,7 +557,6 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
         await_end(stream);
     }
     ap_set_core_module_config(c2->conn_config, dummy_socket);
-    h2x_stream_close_signal(stream);
     if (stream->drop_socket) {
         apr_socket_close(stream->drop_socket);
     }

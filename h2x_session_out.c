@@ -316,6 +316,10 @@ static int submit(h2x_session *session, h2x_stream *stream)
     if (stream->was_reset) {
         return rv;
     }
+    if (rv == 0 && stream->out_failed
+        && stream->tunnel == H2X_TUNNEL_CONNECT) {
+        return reset(session, stream, NGHTTP2_CONNECT_ERROR);
+    }
     if (rv == 0 && stream->out_failed && !stream->responded) {
         return reset(session, stream, NGHTTP2_INTERNAL_ERROR);
     }

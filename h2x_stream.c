@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <apr_atomic.h>
@@ -259,7 +259,8 @@ apr_status_t h2x_stream_open_signal(h2x_stream *stream)
     if (stream->has_signal) {
         return APR_SUCCESS;
     }
-    if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0) {
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds)
+        < 0) {
         return errno;
     }
     h2x_lock_acquire(stream->lock);

@@ -128,11 +128,13 @@ apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,
     apr_status_t rv = h2x_stream_open_signal(stream);
 
     if (rv == APR_SUCCESS) {
-        rv = apr_os_pipe_put_ex(&pfd->desc.f, &stream->signal[0], 0,
-                                stream->pool);
+        rv = apr_os_sock_put(&pfd->desc.s, &stream->signal[0], stream->pool);
+    }
+    if (rv == APR_SUCCESS && stream->tunnel) {
+        stream->owner->tunnel_begins(stream->owner_baton, stream);
     }
     if (rv == APR_SUCCESS) {
-        pfd->desc_type = APR_POLL_FILE;
+        pfd->desc_type = APR_POLL_SOCKET;
         if (timeout) {
             *timeout = stream->timeout;
         }

@@ -127,6 +127,11 @@ typedef struct h2x_stream_owner {
     /** Is it for the client, not for other streams, that output waits? */
     int (*waits_for_client_locked)(void *baton, h2x_stream *stream,
                                    apr_time_t since);
+    /**
+     * The runner serves a tunnel from now on, whose output may end first: it
+     * shuts its socket of the signal down for writing then. No lock held.
+     */
+    void (*tunnel_begins)(void *baton, h2x_stream *stream);
 } h2x_stream_owner;
 
 struct h2x_stream {
@@ -154,9 +159,11 @@ struct h2x_stream {
                                * is to be promised */
     h2x_tunnel tunnel;    /* runner */
     const char *websocket_accept; /* runner: what a handshake ends with */
-    int has_signal;       /* is there a pipe */
-    int signal[2];        /* with a byte in it while there is news */
+    int has_signal;       /* is there a pair of sockets */
+    int signal[2];        /* the runner's, with a byte to be read while there
+                           * is news, and the driver's */
     int is_signalled;
+    void *tunnel_end;     /* the engine's, to see the runner end a tunnel */
     int is_announced;     /* runner: what the configuration names was sent */
 
     /* input */
@@ -164,6 +171,7 @@ struct h2x_stream {
     h2x_chunk *in_last;
     apr_off_t in_bytes;   /* in these */
     int in_ended;         /* END_STREAM has come */
+    int in_cut;           /* or will not be waited for */
     apr_table_t *in_trailers; /* what came as trailers, in their own pool */
 
     /* output */
@@ -225,15 +233,15 @@ apr_status_t h2x_stream_wait_locked(h2x_stream *stream, apr_time_t deadline);
 void h2x_stream_wake_locked(h2x_stream *stream);
 
 /**
- * Opens a pipe that is readable when the runner has been woken, for those who
- * wait with poll(). The runner; no lock held.
+ * Opens a pair of sockets, the first of which is readable when the runner has
+ * been woken: for those who wait with poll(). The runner; no lock held.
  */
 apr_status_t h2x_stream_open_signal(h2x_stream *stream);
 
 /** Takes note that the runner has seen all that it was woken for. Lock held.*/
 void h2x_stream_seen_locked(h2x_stream *stream);
 
-/** Closes the pipe, if there is one. The runner, at its end; no lock held. */
+/** Closes them, if they are there. The runner, at its end; no lock held. */
 void h2x_stream_close_signal(h2x_stream *stream);
 
 /** Tells a runner that waits that there is room for output. Lock held. */

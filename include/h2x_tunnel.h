@@ -35,9 +35,10 @@ int h2x_tunnel_check(const h2x_stream *stream, request_rec *r);
 int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head);
 
 /**
- * Gives a descriptor that is readable when there is input, for those who wait
- * for several things. Reading from the connection without blocking, until
- * that gives APR_EAGAIN, makes it unreadable again.
+ * Gives a socket that is readable when there is input, for those who wait for
+ * several things. Reading from the connection without blocking, until that
+ * gives APR_EAGAIN, makes it unreadable again. To shut it down for writing
+ * ends the output of a tunnel.
  * @param timeout may be NULL
  */
 apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,

@@ -262,6 +262,6 @@ def test_directives_are_tested():
     assert sorted(test_directive_values.ALL) == sorted(registered())
     tests = "".join(read_utf8(path) for path in tracked("t/test_*.py")
                     if path not in ("t/test_directive_values.py",
-                                    "t/test_dropin.py", "t/test_source.py"))
+                                    "t/test_source.py"))
     for name in registered():
         assert re.search(r"\b%s\b" % name, tests), name

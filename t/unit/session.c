@@ -330,8 +330,8 @@ static int waits_for_client(void *baton UNUSED, h2x_stream *stream,
     return h2x_session_waits_for_client(session, stream, since);
 }
 
-static const h2x_stream_owner stream_owner = { NULL, NULL, NULL, NULL,
-    waits_for_client
+static const h2x_stream_owner stream_owner = {
+    NULL, NULL, NULL, NULL, waits_for_client, NULL
 };
 
 void make_session(void)
