@@ -164,28 +164,38 @@ static apr_status_t destroy_pool(void *p)
     return APR_SUCCESS;
 }
 
-/* Is a virtual host to be found at the address of a connection? */
-static int is_at(const server_rec *s, const apr_sockaddr_t *local)
+/*
+ * Is a virtual host to be found at the address of a connection? Those that
+ * are there for any address are, where none is for this one.
+ */
+enum place { NOWHERE, ANYWHERE, HERE };
+
+static enum place place_of(const server_rec *s, const apr_sockaddr_t *local)
 {
     const server_addr_rec *addr;
+    enum place place = NOWHERE;
 
     for (addr = s->addrs; addr; addr = addr->next) {
         const apr_sockaddr_t *its = addr->host_addr;
 
-        if ((!addr->host_port || addr->host_port == local->port)
-            && (apr_sockaddr_is_wildcard(its)
-                || apr_sockaddr_equal(its, local))) {
-            return 1;
+        if (addr->host_port && addr->host_port != local->port) {
+            continue;
+        }
+        if (apr_sockaddr_equal(its, local)) {
+            return HERE;
+        }
+        if (apr_sockaddr_is_wildcard(its)) {
+            place = ANYWHERE;
         }
     }
-    return 0;
+    return place;
 }
 
 /* Adds a name. Returns 0 when there is no room for more. */
 static int add_name(known_origins *known, const char *name, apr_size_t *room)
 {
     apr_pool_t *p = known->origins->pool;
-    const char *origin;
+    char *origin;
     apr_size_t len;
 
     if (X509_check_host(known->certificate, name, 0, 0, NULL) != 1) {
@@ -194,6 +204,7 @@ static int add_name(known_origins *known, const char *name, apr_size_t *room)
     origin = (known->port == 443)
         ? apr_pstrcat(p, "https://", name, NULL)
         : apr_psprintf(p, "https://%s:%d", name, (int)known->port);
+    ap_str_tolower(origin);
     len = strlen(origin);
     if (ap_array_str_contains(known->origins, origin)) {
         return 1;
@@ -225,12 +236,14 @@ static void find_origins(known_origins *known, conn_rec *c1,
                          server_rec *server)
 {
     const char *kind = profile_of(server)->kind;
+    enum place place = place_of(server, c1->local_addr);
     apr_size_t room = NAMES_MAX;
     server_rec *s;
 
     for (s = ap_server_conf; s; s = s->next) {
         if ((s == server
-             || (profile_of(s)->kind == kind && is_at(s, c1->local_addr)
+             || (profile_of(s)->kind == kind
+                 && place_of(s, c1->local_addr) == place
                  && ap_is_allowed_protocol(c1, NULL, s, "h2")))
             && !add_server(known, s, &room)) {
             break;

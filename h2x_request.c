@@ -398,7 +398,8 @@ static const char *get_push(apr_pool_t *p, const h2x_stream *stream,
                             const request_rec *r)
 {
     (void)p;
-    return stream->takes_push && (!r || h2x_conf_get_dir(r, H2X_PUSH))
+    return (stream->takes_push || stream->promised_on)
+           && (!r || h2x_conf_get_dir(r, H2X_PUSH))
            ? "on" : "off";
 }
 
@@ -416,14 +417,14 @@ static const char *get_pushed(apr_pool_t *p, const h2x_stream *stream,
 {
     (void)p;
     (void)r;
-    return stream->promised_on ? "PUSHED" : NULL;
+    return stream->promised_on ? "PUSHED" : "";
 }
 
 static const char *get_pushed_on(apr_pool_t *p, const h2x_stream *stream,
                                  const request_rec *r)
 {
     (void)r;
-    return stream->promised_on ? apr_itoa(p, stream->promised_on) : NULL;
+    return stream->promised_on ? apr_itoa(p, stream->promised_on) : "";
 }
 
 static const char *get_id(apr_pool_t *p, const h2x_stream *stream,
@@ -476,11 +477,8 @@ static void set_variables(request_rec *r)
     apr_size_t i;
 
     for (i = 0; i < VARIABLE_COUNT; ++i) {
-        const char *value = variables[i].get(r->pool, stream, r);
-
-        if (value) {
-            apr_table_setn(r->subprocess_env, variables[i].name, value);
-        }
+        apr_table_setn(r->subprocess_env, variables[i].name,
+                       variables[i].get(r->pool, stream, r));
     }
 }
 

@@ -50,17 +50,19 @@ static kept_request *kept_of(const request_rec *r)
  * Is the body, if there is one, small enough to be read before the change?
  * The client sends all of it as HTTP/1.1.
  */
-static int is_body_small(const request_rec *r, apr_off_t *len)
+static int is_body_small(request_rec *r, apr_off_t *len)
 {
     const char *length = apr_table_get(r->headers_in, "Content-Length");
+    apr_off_t limit = ap_get_limit_req_body(r);
 
     *len = 0;
     if (apr_table_get(r->headers_in, "Transfer-Encoding")
         || apr_table_get(r->headers_in, "Expect")) {
         return 0;
     }
-    return !length || (ap_parse_strict_length(len, length) && *len
-                       <= h2x_conf_get(r->server, H2X_STREAM_MAX_MEM_SIZE));
+    return !length
+           || (ap_parse_strict_length(len, length) && (!limit || *len <= limit)
+               && *len <= h2x_conf_get(r->server, H2X_STREAM_MAX_MEM_SIZE));
 }
 
 /*
@@ -97,7 +99,8 @@ int h2x_upgrade_is_possible(request_rec *r)
 
     return kept && c->keepalives == 0 && !ap_ssl_conn_is_ssl(c)
            && r->proto_num >= HTTP_VERSION(1, 1)
-           && *r->unparsed_uri == '/' && is_body_small(r, &len)
+           && (*r->unparsed_uri == '/' || !strcmp(r->unparsed_uri, "*"))
+           && is_body_small(r, &len)
            && listed && ap_find_token(r->pool, listed, SETTINGS_FIELD)
            && h2x_conf_get_dir(r, H2X_UPGRADE)
            && read_settings(r->pool, apr_table_get(kept->fields,
