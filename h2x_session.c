@@ -451,6 +451,11 @@ h2x_session_state h2x_session_get_state(const h2x_session *session)
     return session->state;
 }
 
+int h2x_session_has_failed(const h2x_session *session)
+{
+    return session->has_failed;
+}
+
 int h2x_session_stream_count(const h2x_session *session)
 {
     return session->stream_count;

@@ -120,6 +120,7 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
 
     if (frame->hd.type == NGHTTP2_GOAWAY
         && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
+        session->has_failed = 1;
         LOG(session, APLOG_INFO, "h2x(%s): closing the connection with %s%s"
             "%.*s", LOG_ID(session),
             nghttp2_http2_strerror(frame->goaway.error_code),

@@ -83,6 +83,9 @@ void h2x_session_destroy(h2x_session *session);
 /** How far the session is. Lock held. */
 h2x_session_state h2x_session_get_state(const h2x_session *session);
 
+/** Tells whether the session was ended by an error. Lock held. */
+int h2x_session_has_failed(const h2x_session *session);
+
 /** How many streams there are that were not released. */
 int h2x_session_stream_count(const h2x_session *session);
 

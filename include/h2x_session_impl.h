@@ -51,6 +51,7 @@ struct h2x_session {
     apr_time_t progress;    /* when bytes of any body were written */
     int drained;            /* the client has answered the PING */
     int goaway_said;
+    int has_failed;         /* a GOAWAY with an error was sent */
     size_t received;        /* bytes of bodies, to be credited */
     apr_size_t data_max;    /* H2MaxDataFrameLen */
     int padding_max;        /* H2Padding, in bytes */
