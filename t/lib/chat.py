@@ -111,15 +111,26 @@ SWITCH = ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: %s\r\n"
           "Connection: Upgrade\r\n%s\r\n")
 
 
-def greet(q):
-    """A good handshake with a message in the same packet; then one back."""
+def handshake(q):
+    """The head of a good answer to a handshake."""
     key = q.fields["sec-websocket-key"].encode()
     accept = base64.b64encode(hashlib.sha1(
         key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
-    q.send((SWITCH % ("websocket", "Sec-WebSocket-Accept: %s\r\n" % accept)
-            ).encode() + b"\x81\x07welcome")
+    return (SWITCH % ("websocket", "Sec-WebSocket-Accept: %s\r\n" % accept)
+            ).encode()
+
+
+def greet(q):
+    """A message in the packet of the handshake; then one back."""
+    q.send(handshake(q) + b"\x81\x07welcome")
     if q.stream.read(9):
         q.send(b"\x81\x06thanks")
+
+
+def after(q):
+    """A message when the client has ended its half, without Close."""
+    q.send(handshake(q))
+    q.send(b"\x81\x11that was %d bytes" % len(q.stream.read()))
 
 
 def fake_handle(q):
@@ -137,6 +148,8 @@ def fake_handle(q):
         q.send(b"other")
     elif name == "/greet":
         greet(q)
+    elif name == "/after":
+        after(q)
     elif name == "/slow":
         gate.wait(30)
     elif name == "/die":
