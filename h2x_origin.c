@@ -268,7 +268,7 @@ const apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
     X509 *certificate = SSL_get_certificate(ssl);
     const apr_sockaddr_t *local = c1->local_addr;
     tls_profile *profile = profile_of(server);
-    known_origins *known = (known_origins *)profile->known;
+    known_origins *known = apr_atomic_casptr(&profile->known, NULL, NULL);
     apr_pool_t *p;
 
     if (known && is_good_for(known, c1, certificate)) {
