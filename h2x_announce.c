@@ -220,7 +220,21 @@ static void send_promises(announcement *a)
     h2x_lock_release(stream->lock);
 }
 
-/* Announces resources of the configuration, each in one way. */
+/* Is a resource named again that an outer section has named? */
+static int is_repeated(const apr_array_header_t *all, int at)
+{
+    int i;
+
+    for (i = 0; i < at; ++i) {
+        if (!strcmp(APR_ARRAY_IDX(all, i, h2x_push_resource).target,
+                    APR_ARRAY_IDX(all, at, h2x_push_resource).target)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Announces resources of the configuration, each once and in one way. */
 static void add_resources(announcement *a, const apr_array_header_t *all)
 {
     int i;
@@ -230,6 +244,7 @@ static void add_resources(announcement *a, const apr_array_header_t *all)
             &APR_ARRAY_IDX(all, i, h2x_push_resource);
 
         if (strcmp(resource->target, a->stream->request.path)
+            && !is_repeated(all, i)
             && !promise(a, resource->target, strlen(resource->target),
                         resource->is_critical)) {
             hint(a, "Link", resource->link);
