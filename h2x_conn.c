@@ -4,11 +4,9 @@
  * when the MPM has given us a connection. */
 
 #include <apr_atomic.h>
-#include <apr_poll.h>
 
 #include <httpd.h>
 #include <ap_mpm.h>
-#include <http_core.h>
 #include <http_log.h>
 #include <scoreboard.h>
 
@@ -139,21 +137,16 @@ static int mpm_waits(const h2x_drive *drive)
  */
 static int linger_locked(h2x_drive *drive)
 {
-    apr_pollfd_t pfd = { 0 };
-    apr_int32_t count = 0;
+    int has_more;
 
     if (!drive->has_run || drive->c1->data_in_output_filters) {
         return 0;
     }
     drive->has_run = 0;
-    pfd.p = drive->c1->pool;
-    pfd.desc_type = APR_POLL_SOCKET;
-    pfd.desc.s = ap_get_conn_socket(drive->c1);
-    pfd.reqevents = APR_POLLIN;
     h2x_lock_release(&drive->lock);
-    apr_poll(&pfd, 1, &count, LINGER);
+    has_more = h2x_io_await(drive->c1, LINGER);
     h2x_lock_acquire(&drive->lock);
-    return count > 0;
+    return has_more;
 }
 
 /*

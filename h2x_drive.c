@@ -42,7 +42,6 @@
  * store's. Nobody takes the locks of two sessions.
  */
 
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <apr_buckets.h>
+#include <apr_poll.h>
 #include <apr_portable.h>
 
 #include <httpd.h>
@@ -239,4 +240,17 @@ apr_status_t h2x_io_read(h2x_io *io,
     }
     apr_brigade_cleanup(io->in);
     return rv;
+}
+
+int h2x_io_await(conn_rec *c1, apr_interval_time_t timeout)
+{
+    apr_pollfd_t pfd = { 0 };
+    apr_int32_t count = 0;
+
+    pfd.p = c1->pool;
+    pfd.desc_type = APR_POLL_SOCKET;
+    pfd.desc.s = ap_get_conn_socket(c1);
+    pfd.reqevents = APR_POLLIN;
+    apr_poll(&pfd, 1, &count, timeout);
+    return count > 0;
 }

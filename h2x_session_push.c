@@ -85,7 +85,6 @@ void h2x_session_promised(h2x_session *session, int32_t id)
     h2x_stream *stream = h2x_session_stream(session, id);
 
     if (stream && !stream->is_closed) {
-        h2x_session_prioritize(session, stream);
         h2x_session_enqueue(session, stream);
     }
 }

@@ -25,6 +25,7 @@
 /* A request that asks for h2c, as the client sent it. */
 typedef struct {
     apr_table_t *fields;
+    apr_off_t length;        /* of its body */
     h2x_first_request first;
 } kept_request;
 
@@ -95,12 +96,11 @@ int h2x_upgrade_is_possible(request_rec *r)
     conn_rec *c = r->connection;
     kept_request *kept = kept_of(r);
     const char *listed = apr_table_get(r->headers_in, "Connection");
-    apr_off_t len;
 
     return kept && c->keepalives == 0 && !ap_ssl_conn_is_ssl(c)
            && r->proto_num >= HTTP_VERSION(1, 1)
            && (*r->unparsed_uri == '/' || !strcmp(r->unparsed_uri, "*"))
-           && is_body_small(r, &len)
+           && is_body_small(r, &kept->length)
            && listed && ap_find_token(r->pool, listed, SETTINGS_FIELD)
            && h2x_conf_get_dir(r, H2X_UPGRADE)
            && read_settings(r->pool, apr_table_get(kept->fields,
@@ -109,21 +109,21 @@ int h2x_upgrade_is_possible(request_rec *r)
 }
 
 /* Reads the body, which goes with the request. */
-static apr_status_t read_body(request_rec *r, h2x_first_request *first)
+static apr_status_t read_body(request_rec *r, kept_request *kept)
 {
+    h2x_first_request *first = &kept->first;
+    apr_size_t max = (apr_size_t)kept->length;
     apr_bucket_brigade *bb = apr_brigade_create(r->pool,
                                                 r->connection->bucket_alloc);
     apr_status_t rv;
-    apr_off_t max;
     apr_size_t len;
     int is_end;
 
-    is_body_small(r, &max);
-    first->body = apr_palloc(r->pool, (apr_size_t)max + 1);
+    first->body = apr_palloc(r->pool, max + 1);
     do {
         rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES,
                             APR_BLOCK_READ, HUGE_STRING_LEN);
-        len = (apr_size_t)max - first->body_len;
+        len = max - first->body_len;
         if (rv == APR_SUCCESS) {
             rv = apr_brigade_flatten(bb, first->body + first->body_len, &len);
         }
@@ -132,7 +132,7 @@ static apr_status_t read_body(request_rec *r, h2x_first_request *first)
             && APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(bb));
         apr_brigade_cleanup(bb);
     } while (rv == APR_SUCCESS && !is_end);
-    if (rv == APR_SUCCESS && (apr_off_t)first->body_len < max) {
+    if (rv == APR_SUCCESS && first->body_len < max) {
         rv = APR_INCOMPLETE;
     }
     return rv;
@@ -161,7 +161,7 @@ void h2x_upgrade_run(request_rec *r)
     apr_status_t rv;
 
     r->eos_sent = 1; /* there is no response to it in HTTP/1.1 */
-    rv = read_body(r, &kept->first);
+    rv = read_body(r, kept);
     drop_hop_by_hop(r, kept->fields);
     kept->first.method = r->method;
     kept->first.path = r->unparsed_uri;

@@ -12,7 +12,6 @@
 
 #include <apr_hooks.h>
 #include <apr_optional_hooks.h>
-#include <apr_poll.h>
 #include <apr_strings.h>
 
 #include <openssl/ssl.h>
@@ -223,24 +222,6 @@ static const char *protocol_get(const conn_rec *c)
 }
 
 /*
- * Waits for the client to say more, but not long: others may have a say in
- * how long that takes, such as mod_reqtimeout, when they are asked again.
- * @return whether it has
- */
-static int await_more(conn_rec *c)
-{
-    apr_pollfd_t pfd = { 0 };
-    apr_int32_t count = 0;
-
-    pfd.p = c->pool;
-    pfd.desc_type = APR_POLL_SOCKET;
-    pfd.desc.s = ap_get_conn_socket(c);
-    pfd.reqevents = APR_POLLIN;
-    apr_poll(&pfd, 1, &count, PEEK_STEP);
-    return count > 0;
-}
-
-/*
  * Looks at what the client says first, without taking it.
  * @return 1 when it is the preface of HTTP/2
  */
@@ -266,7 +247,9 @@ static int peek_preface(conn_rec *c)
             || (has_more && len == had)) {
             break; /* it is something else, or there is no more of it */
         }
-        has_more = len < PREFACE_LEN && await_more(c);
+        /* not for long: others may have a say in how long that takes, such as
+         * mod_reqtimeout, when they are asked again */
+        has_more = len < PREFACE_LEN && h2x_io_await(c, PEEK_STEP);
     } while (len < PREFACE_LEN && apr_time_now() < deadline);
     apr_brigade_destroy(bb);
     return rv == APR_SUCCESS && len == PREFACE_LEN

@@ -60,4 +60,11 @@ apr_status_t h2x_io_read(h2x_io *io,
                                                  apr_size_t len),
                          void *baton, apr_size_t *len);
 
+/**
+ * Waits for a client to say more, no longer than some time. Any thread that
+ * has the connection; blocks, so without the session's lock.
+ * @return whether it has, or is gone
+ */
+int h2x_io_await(conn_rec *c1, apr_interval_time_t timeout);
+
 #endif /* H2X_IO_H */
