@@ -16,8 +16,10 @@
 /* How long requests run, one after the other, before output is sent. */
 #define BATCH_MAX 1000
 
-/* How long the thread stays with a connection that had requests. */
-#define LINGER 1000
+/* How long the thread stays with a connection that had requests: as long as
+ * half of the child's threads do no such thing, and otherwise. */
+#define LINGER (20 * 1000)
+#define LINGER_MIN 1000
 
 static void set_busy(h2x_drive *drive, h2x_stream *stream, apr_time_t since)
 {
@@ -137,6 +139,7 @@ static int mpm_waits(const h2x_drive *drive)
  */
 static int linger_locked(h2x_drive *drive)
 {
+    apr_uint32_t max = (apr_uint32_t)h2x_child_self->threads / 2;
     int has_more;
 
     if (!drive->has_run || drive->c1->data_in_output_filters) {
@@ -144,7 +147,10 @@ static int linger_locked(h2x_drive *drive)
     }
     drive->has_run = 0;
     h2x_lock_release(&drive->lock);
-    has_more = h2x_io_await(drive->c1, LINGER);
+    has_more = h2x_io_await(
+        drive->c1, apr_atomic_inc32(&h2x_child_self->lingering) < max
+                       ? LINGER : LINGER_MIN);
+    apr_atomic_dec32(&h2x_child_self->lingering);
     h2x_lock_acquire(&drive->lock);
     return has_more;
 }

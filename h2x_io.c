@@ -1,5 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
+#include <string.h>
+
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -24,8 +26,11 @@
 #define SIZE_MAX_AT_ONCE (32 * 1024)
 #define SIZE_MIN_AT_ONCE (17 * 1024)
 
-/* What TLS may add to that. */
+/* What TLS may add to that, in records of full size. */
 #define TLS_OVERHEAD 1024
+
+/* Room for small TLS records that are written as one. */
+#define GATHERED_MAX (SIZE_MAX_AT_ONCE + 4 * 1024)
 
 /* The size of a TLS record that fits into one packet. */
 #define TLS_SMALL 1300
@@ -34,7 +39,7 @@
  * thread has written more. Nothing more urgent can overtake it. */
 #define UNSENT_MAX (128 * 1024)
 
-static ap_filter_rec_t *unflush_filter;
+static ap_filter_rec_t *below_filter;
 
 /* A bucket without any meaning. What ends with it does not stay in mod_ssl's
  * buffer, as it would without, and does not block, as with a FLUSH bucket. */
@@ -68,13 +73,44 @@ static apr_bucket *nudge_create(apr_bucket_alloc_t *list)
     return b;
 }
 
+/* Puts what was gathered before what follows. */
+static void ungather(h2x_io *io, apr_bucket_brigade *bb)
+{
+    if (io->gathered_len) {
+        APR_BRIGADE_INSERT_HEAD(
+            bb, apr_bucket_transient_create(io->gathered, io->gathered_len,
+                                            bb->bucket_alloc));
+        io->gathered_len = 0;
+    }
+}
+
+/* Takes records out of a brigade, as far as there is room for them. */
+static void gather(h2x_io *io, apr_bucket_brigade *bb)
+{
+    while (!APR_BRIGADE_EMPTY(bb)) {
+        apr_bucket *b = APR_BRIGADE_FIRST(bb);
+        const char *data;
+        apr_size_t len;
+
+        if (apr_bucket_read(b, &data, &len, APR_BLOCK_READ) != APR_SUCCESS
+            || len > GATHERED_MAX - io->gathered_len) {
+            break;
+        }
+        memcpy(io->gathered + io->gathered_len, data, len);
+        io->gathered_len += len;
+        apr_bucket_delete(b);
+    }
+}
+
 /*
  * Stands between mod_ssl and the core, and takes FLUSH buckets out, at which
  * the core would block: OpenSSL flushes when it has something to say of its
  * own, such as an alert, and any thread may be reading then. What it says
  * goes out with what is written next, or when the socket is writable.
+ * The core writes to the socket for each record; for many small ones that are
+ * sent together, it gets them as one.
  */
-static apr_status_t unflush(ap_filter_t *f, apr_bucket_brigade *bb)
+static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
 {
     h2x_io *io = f->ctx;
     apr_bucket *b, *next;
@@ -86,13 +122,20 @@ static apr_status_t unflush(ap_filter_t *f, apr_bucket_brigade *bb)
             apr_bucket_delete(b);
         }
     }
-    return APR_BRIGADE_EMPTY(bb) ? APR_SUCCESS : ap_pass_brigade(f->next, bb);
+    if (io->gathered) {
+        gather(io, bb);
+    }
+    if (APR_BRIGADE_EMPTY(bb)) {
+        return APR_SUCCESS;
+    }
+    ungather(io, bb);
+    return ap_pass_brigade(f->next, bb);
 }
 
 void h2x_io_register(void)
 {
-    unflush_filter = ap_register_output_filter("H2X_UNFLUSH", unflush, NULL,
-                                               AP_FTYPE_NETWORK - 1);
+    below_filter = ap_register_output_filter("H2X_BELOW_TLS", below_tls, NULL,
+                                             AP_FTYPE_NETWORK - 1);
 }
 
 void h2x_io_end(h2x_io *io)
@@ -132,7 +175,7 @@ void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s)
 {
     io->c1 = c1;
     io->size = size_at_once(c1->base_server);
-    ap_add_output_filter_handle(unflush_filter, io, NULL, c1);
+    io->below = ap_add_output_filter_handle(below_filter, io, NULL, c1);
     bound_unsent(c1);
     io->in = apr_brigade_create(c1->pool, c1->bucket_alloc);
     io->out = apr_brigade_create(c1->pool, c1->bucket_alloc);
@@ -182,8 +225,10 @@ void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
     apr_bucket_alloc_t *list = io->c1->bucket_alloc;
     apr_size_t size = record_size(io);
     apr_size_t n;
+    char gathered[GATHERED_MAX];
 
     io->tls_sent += len;
+    io->gathered = (len > size) ? gathered : NULL;
     for (; len; data += n, len -= n) {
         n = (len < size) ? len : size;
         APR_BRIGADE_INSERT_TAIL(io->out,
@@ -192,6 +237,12 @@ void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
     }
     ap_pass_brigade(io->c1->output_filters, io->out);
     apr_brigade_cleanup(io->out);
+    if (io->gathered) {
+        ungather(io, io->out);
+        io->gathered = NULL;
+        ap_pass_brigade(io->below->next, io->out);
+        apr_brigade_cleanup(io->out);
+    }
 }
 
 static apr_status_t receive_bucket(apr_bucket *b,

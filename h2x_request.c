@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <apr_atomic.h>
 #include <apr_optional.h>
 #include <apr_portable.h>
 #include <apr_strings.h>
@@ -16,6 +17,7 @@
 #include <http_vhost.h>
 #include <ap_mpm.h>
 #include <mod_core.h>
+#include <scoreboard.h>
 #include <util_filter.h>
 
 #include "h2x.h"
@@ -31,11 +33,16 @@ APR_DECLARE_OPTIONAL_FN(void, ap_logio_add_bytes_in,
                         (conn_rec *c, apr_off_t bytes));
 APR_DECLARE_OPTIONAL_FN(void, ap_logio_add_bytes_out,
                         (conn_rec *c, apr_off_t bytes));
+APR_DECLARE_OPTIONAL_FN(apr_off_t, ap_logio_get_last_bytes, (conn_rec *c));
 static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_in) *logio_in;
 static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_out) *logio_out;
+static APR_OPTIONAL_FN_TYPE(ap_logio_get_last_bytes) *logio_last;
 
 /* How often a suspended request is looked after. */
 #define SUSPENDED_STEP (20 * 1000)
+
+/* How old the processor times of a child may be that mod_status shows. */
+#define TIMES_MAX_AGE (100 * 1000)
 
 /* A socket that nobody reads, of requests that have nothing to be read. */
 static apr_socket_t *dummy_socket;
@@ -64,6 +71,7 @@ apr_status_t h2x_request_child_init(apr_pool_t *p)
     has_droppers = (ap_find_linked_module("mod_security2.c") != NULL);
     logio_in = APR_RETRIEVE_OPTIONAL_FN(ap_logio_add_bytes_in);
     logio_out = APR_RETRIEVE_OPTIONAL_FN(ap_logio_add_bytes_out);
+    logio_last = APR_RETRIEVE_OPTIONAL_FN(ap_logio_get_last_bytes);
     return apr_socket_create(&dummy_socket, APR_INET, SOCK_STREAM,
                              APR_PROTO_TCP, p);
 }
@@ -584,6 +592,38 @@ void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
     /* what modules left at the c2 ends here too, not with the lock held */
     stream->c2 = NULL;
     apr_pool_clear(stream->pool);
+}
+
+/* Is it time to ask for the processor times of the child again? */
+static int times_are_old(void)
+{
+    static apr_uint64_t times_at;
+    apr_uint64_t at = apr_atomic_read64(&times_at);
+    apr_uint64_t now = (apr_uint64_t)apr_time_now();
+
+    /* a clock that was set back makes them old too */
+    return now - at > TIMES_MAX_AGE
+           && apr_atomic_cas64(&times_at, now, at) == at;
+}
+
+void h2x_request_count(request_rec *r)
+{
+    conn_rec *c2 = r->connection;
+    worker_score *score;
+    apr_off_t bytes;
+
+    if (!ap_extended_status || !c2->sbh || times_are_old()) {
+        return;
+    }
+    score = ap_get_scoreboard_worker(c2->sbh);
+    bytes = logio_last ? logio_last(c2) : r->header_only ? 0 : r->bytes_sent;
+    score->access_count++;
+    score->my_access_count++;
+    score->conn_count++;
+    score->bytes_served += bytes;
+    score->my_bytes_served += bytes;
+    score->conn_bytes += bytes;
+    c2->sbh = NULL; /* so httpd does not count it */
 }
 
 int h2x_request_may_wait(const request_rec *r)

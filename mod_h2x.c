@@ -348,6 +348,14 @@ static int log_transaction(request_rec *r)
     return h2x_upgrade_was(r) ? DONE : DECLINED;
 }
 
+static int after_log(request_rec *r)
+{
+    if (stream_conn(r)) {
+        h2x_request_count(r);
+    }
+    return DECLINED;
+}
+
 static int fixups(request_rec *r)
 {
     if (stream_conn(r)) {
@@ -486,6 +494,7 @@ static void register_hooks(apr_pool_t *p)
                               APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(log_transaction, NULL, NULL,
                             APR_HOOK_REALLY_FIRST);
+    ap_hook_log_transaction(after_log, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_fixups(fixups, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(before_handler, core, NULL, APR_HOOK_REALLY_FIRST);
 

@@ -16,6 +16,9 @@ typedef struct h2x_io {
     conn_rec *c1;
     int may_block;          /* the connection ends, and may be flushed */
     apr_size_t size;        /* what may be written at once */
+    ap_filter_t *below;     /* our filter between mod_ssl and the core */
+    char *gathered;         /* TLS records that are written as one; or NULL */
+    apr_size_t gathered_len;
     apr_bucket_brigade *in;
     apr_bucket_brigade *out;
     apr_off_t tls_warm_up;  /* bytes that go out in small records */

@@ -35,6 +35,14 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
 void h2x_request_fixup(request_rec *r);
 
 /**
+ * Counts a request that was logged for mod_status, in place of httpd, which
+ * asks for the processor times of the child each time: a system call that
+ * looks at all of its threads. Ten times a second is enough. The last of the
+ * log_transaction hooks.
+ */
+void h2x_request_count(request_rec *r);
+
+/**
  * Ends a request: logs it and frees it. May block, on a slow log. Any thread,
  * when nobody runs the stream and no byte of it will be sent any more; no
  * lock held.
