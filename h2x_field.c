@@ -7,11 +7,18 @@
 
 #include "h2x_field.h"
 
-static int is_one_of(const char *const *names, const char *name,
+typedef struct {
+    const char *name;
+    apr_size_t len;
+} known_name;
+
+#define NAME(name) { name, sizeof(name) - 1 }
+
+static int is_one_of(const known_name *names, const char *name,
                      apr_size_t len)
 {
-    for (; *names; ++names) {
-        if (strlen(*names) == len && !strncasecmp(*names, name, len)) {
+    for (; names->name; ++names) {
+        if (names->len == len && !strncasecmp(names->name, name, len)) {
             return 1;
         }
     }
@@ -20,9 +27,9 @@ static int is_one_of(const char *const *names, const char *name,
 
 int h2x_field_is_hop_by_hop(const char *name, apr_size_t len)
 {
-    static const char *const names[] = {
-        "connection", "keep-alive", "proxy-connection", "transfer-encoding",
-        "upgrade", NULL
+    static const known_name names[] = {
+        NAME("connection"), NAME("keep-alive"), NAME("proxy-connection"),
+        NAME("transfer-encoding"), NAME("upgrade"), { NULL, 0 }
     };
 
     return is_one_of(names, name, len);
@@ -30,15 +37,18 @@ int h2x_field_is_hop_by_hop(const char *name, apr_size_t len)
 
 int h2x_field_is_bad_trailer(const char *name, apr_size_t len)
 {
-    static const char *const names[] = {
-        "age", "authorization", "cache-control", "content-encoding",
-        "content-length", "content-range", "content-type", "cookie", "date",
-        "expect", "expires", "host", "http2-settings", "if-match",
-        "if-modified-since", "if-none-match", "if-range",
-        "if-unmodified-since", "location", "max-forwards", "pragma",
-        "proxy-authenticate", "proxy-authorization", "range", "retry-after",
-        "set-cookie", "te", "trailer", "vary", "warning", "www-authenticate",
-        NULL
+    static const known_name names[] = {
+        NAME("age"), NAME("authorization"), NAME("cache-control"),
+        NAME("content-encoding"), NAME("content-length"),
+        NAME("content-range"), NAME("content-type"), NAME("cookie"),
+        NAME("date"), NAME("expect"), NAME("expires"), NAME("host"),
+        NAME("http2-settings"), NAME("if-match"), NAME("if-modified-since"),
+        NAME("if-none-match"), NAME("if-range"), NAME("if-unmodified-since"),
+        NAME("location"), NAME("max-forwards"), NAME("pragma"),
+        NAME("proxy-authenticate"), NAME("proxy-authorization"),
+        NAME("range"), NAME("retry-after"), NAME("set-cookie"), NAME("te"),
+        NAME("trailer"), NAME("vary"), NAME("warning"),
+        NAME("www-authenticate"), { NULL, 0 }
     };
 
     return !len || *name == ':' || h2x_field_is_hop_by_hop(name, len)
@@ -123,18 +133,26 @@ static int parse_status_line(const char *line)
     return (status >= 100) ? status : 0;
 }
 
+/* Names are ASCII, whatever the locale says. */
+static void to_lower(char *name, apr_size_t len)
+{
+    char *end = name + len;
+
+    for (; name < end; ++name) {
+        *name += (*name >= 'A' && *name <= 'Z') ? 'a' - 'A' : 0;
+    }
+}
+
 /* Reads "Name: value" in place. */
 static int parse_field(char *line, h2x_field *field)
 {
     char *colon = strchr(line, ':');
-    char *c, *value;
+    char *value;
 
     if (!colon || colon == line) {
         return 0;
     }
-    for (c = line; c < colon; ++c) {
-        *c = (char)apr_tolower(*c);
-    }
+    to_lower(line, colon - line);
     *colon = '\0';
     value = colon + 1;
     while (*value == ' ' || *value == '\t') {
@@ -156,7 +174,8 @@ h2x_head *h2x_field_parse_head(apr_pool_t *p, const char *text,
 {
     char *copy = apr_pstrmemdup(p, text, len);
     char *end = copy + len;
-    char *line, *c;
+    const char *c;
+    char *line;
     h2x_head *head;
     int status = parse_status_line(next_line(&copy, end));
     int lines = 0;
@@ -164,8 +183,8 @@ h2x_head *h2x_field_parse_head(apr_pool_t *p, const char *text,
     if (!status) {
         return NULL;
     }
-    for (c = copy; c < end; ++c) {
-        lines += (*c == '\n');
+    for (c = copy; (c = memchr(c, '\n', end - c)) != NULL; ++c) {
+        ++lines;
     }
     head = apr_palloc(p, sizeof(*head));
     head->status = status;
@@ -195,15 +214,13 @@ h2x_head *h2x_field_trailers(apr_pool_t *p, const apr_table_t *table)
     for (i = 0; i < all->nelts; ++i) {
         h2x_field *field = &head->fields[head->count];
         apr_size_t len = strlen(entry[i].key);
-        char *name, *c;
+        char *name;
 
         if (h2x_field_is_bad_trailer(entry[i].key, len)) {
             continue;
         }
         name = apr_pstrmemdup(p, entry[i].key, len);
-        for (c = name; *c; ++c) {
-            *c = (char)apr_tolower(*c);
-        }
+        to_lower(name, len);
         field->name = name;
         field->name_len = len;
         field->value = apr_pstrdup(p, entry[i].val);

@@ -214,37 +214,50 @@ static void add_head(out_ctx *ctx, h2x_head *head)
     }
 }
 
+/* Finds the empty line; returns the length up to its end, 0: there is none. */
+static apr_size_t find_end(const char *data, apr_size_t len)
+{
+    const char *end = data + len, *eol = data;
+
+    while ((eol = memchr(eol, '\n', end - eol)) != NULL) {
+        ++eol;
+        if (end - eol >= 2 && eol[0] == '\r' && eol[1] == '\n') {
+            return (apr_size_t)(eol + 2 - data);
+        }
+    }
+    return 0;
+}
+
 /*
  * Reads a head from what HTTP_HEADER and ap_send_interim_response() write.
  * @return how many of the bytes belonged to it, or -1 if it is none
  */
 static apr_ssize_t read_head(out_ctx *ctx, const char *data, apr_size_t len)
 {
-    const char *end = NULL;
-    apr_size_t had = ctx->text.strlen, used, from;
+    apr_size_t had = ctx->text.strlen, from = (had > 3) ? had - 3 : 0, used;
     h2x_head *head;
 
-    if (!ctx->text.buf) {
-        ap_varbuf_init(ctx->stream->pool, &ctx->text, 0);
-    }
     if (had + len > HEAD_MAX) {
         return -1;
     }
-    ap_varbuf_strmemcat(&ctx->text, data, len);
-    for (from = (had > 3) ? had - 3 : 0; ; from = (end - ctx->text.buf) + 1) {
-        end = ap_strchr(ctx->text.buf + from, '\n');
-        if (!end || !strncmp(end + 1, "\r\n", 2)) {
-            break;
-        }
+    if (had) {
+        ap_varbuf_strmemcat(&ctx->text, data, len);
+        data = ctx->text.buf;
     }
-    if (!end) {
+    used = find_end(data + from, had + len - from);
+    if (!used) {
+        if (!had) {
+            ap_varbuf_init(ctx->stream->pool, &ctx->text, 0);
+            ap_varbuf_strmemcat(&ctx->text, data, len);
+        }
         return (apr_ssize_t)len;
     }
-    used = (apr_size_t)(end - ctx->text.buf) + 3;
-    head = h2x_field_parse_head(ctx->stream->pool, ctx->text.buf, used);
-    ap_varbuf_free(&ctx->text);
-    ctx->text.buf = NULL;
-    ctx->text.strlen = 0;
+    used += from;
+    head = h2x_field_parse_head(ctx->stream->pool, data, used);
+    if (had) {
+        ap_varbuf_free(&ctx->text);
+        ctx->text.strlen = 0;
+    }
     if (!head) {
         return -1;
     }

@@ -157,7 +157,8 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
     c2->bucket_alloc = stream->bucket_alloc;
     c2->id = make_id(stream, c1);
     c2->log = NULL;
-    c2->log_id = apr_psprintf(p, "%s-%d", c1->log_id, stream->id);
+    c2->log_id = apr_pstrcat(p, c1->log_id, "-", apr_itoa(p, stream->id),
+                             NULL);
     c2->conn_config = ap_create_conn_config(p);
     c2->notes = apr_table_make(p, 5);
     c2->input_filters = NULL;
@@ -381,17 +382,23 @@ static void die(request_rec *r, int status)
  */
 static void apply_config(h2x_stream *stream, const request_rec *r)
 {
-    h2x_lock_acquire(stream->lock);
-    stream->timeout = h2x_conf_get_dir(r, H2X_STREAM_TIMEOUT);
-    if (stream->timeout <= 0) {
-        stream->timeout = r->server->timeout;
+    apr_interval_time_t timeout = h2x_conf_get_dir(r, H2X_STREAM_TIMEOUT);
+    apr_size_t max_memory
+        = (apr_size_t)h2x_conf_get(r->server, H2X_STREAM_MAX_MEM_SIZE);
+
+    if (timeout <= 0) {
+        timeout = r->server->timeout;
     }
-    stream->max_memory = (apr_size_t)h2x_conf_get(r->server,
-                                                  H2X_STREAM_MAX_MEM_SIZE);
+    /* nobody else changes these two, and nobody else reads the others */
+    if (timeout != stream->timeout || max_memory != stream->max_memory) {
+        h2x_lock_acquire(stream->lock);
+        stream->timeout = timeout;
+        stream->max_memory = max_memory;
+        h2x_lock_release(stream->lock);
+    }
     stream->unbuffered = stream->tunnel
         || !h2x_conf_get(r->server, H2X_OUTPUT_BUFFERING);
     stream->copy_files = (int)h2x_conf_get_dir(r, H2X_COPY_FILES);
-    h2x_lock_release(stream->lock);
     if (ap_get_conn_socket(r->connection) != dummy_socket) {
         /* modules may ask for less, for a while */
         apr_socket_timeout_set(ap_get_conn_socket(r->connection),
