@@ -196,10 +196,10 @@ void h2x_drive_delegate_locked(h2x_drive *drive)
     }
 }
 
-/* Hands the connection over, if its thread is busy with a request. */
-static void hand_over_locked(h2x_drive *drive)
+void h2x_drive_hand_over_locked(h2x_drive *drive)
 {
-    if (drive->driver == H2X_DRIVER_CONN && drive->is_busy) {
+    if ((drive->driver == H2X_DRIVER_CONN && drive->is_busy)
+        || drive->driver == H2X_DRIVER_RUNNER) {
         drive->driver = H2X_DRIVER_WATCH;
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
         h2x_drive_check_stopping(drive);
@@ -228,7 +228,7 @@ void h2x_drive_take_back_locked(h2x_drive *drive)
 
 static void on_may_wait_locked(void *baton)
 {
-    hand_over_locked(baton);
+    h2x_drive_hand_over_locked(baton);
 }
 
 static void on_may_wait(void *baton)
@@ -236,8 +236,13 @@ static void on_may_wait(void *baton)
     h2x_drive *drive = baton;
 
     h2x_lock_acquire(&drive->lock);
-    hand_over_locked(drive);
+    h2x_drive_hand_over_locked(drive);
     h2x_lock_release(&drive->lock);
+}
+
+static void on_need_input_locked(void *baton, h2x_stream *stream)
+{
+    h2x_drive_fetch_locked(baton, stream);
 }
 
 static void on_output_locked(void *baton, h2x_stream *stream, int flush)
@@ -346,8 +351,8 @@ static void forget_tunnel(h2x_stream *stream)
 }
 
 static const h2x_stream_owner stream_owner = {
-    on_may_wait, on_may_wait_locked, on_output_locked, on_consumed_locked,
-    waits_for_client_locked, on_tunnel_begins
+    on_may_wait, on_may_wait_locked, on_need_input_locked, on_output_locked,
+    on_consumed_locked, waits_for_client_locked, on_tunnel_begins
 };
 
 /* ---- running ---- */
@@ -402,6 +407,7 @@ static void do_on_worker(h2x_drive *drive, h2x_stream *stream,
     }
     if (stream->state == H2X_STREAM_RUNNING) {
         h2x_drive_run_stream(drive, stream, &runner);
+        h2x_drive_hand_over_locked(drive);
         h2x_drive_send_locked(drive);
     }
     else {
@@ -477,7 +483,8 @@ static void on_poke(void *baton)
     h2x_drive *drive = baton;
 
     h2x_lock_acquire(&drive->lock);
-    if (drive->driver == H2X_DRIVER_WATCH) {
+    if (drive->driver == H2X_DRIVER_WATCH
+        || drive->driver == H2X_DRIVER_RUNNER) {
         h2x_drive_check_stopping(drive);
         h2x_drive_send_locked(drive);
         if (drive->is_waiting) {
@@ -509,13 +516,14 @@ static void on_tick(void *baton)
     }
     h2x_lock_acquire(&drive->lock);
     if (is_late && apr_atomic_read64(&drive->busy_since) == since) {
-        hand_over_locked(drive);
+        h2x_drive_hand_over_locked(drive);
     }
     if (apr_atomic_read32(&drive->unsent)) {
         h2x_drive_send_locked(drive);
         h2x_drive_delegate_locked(drive);
     }
-    if (drive->driver != H2X_DRIVER_CONN) {
+    if (drive->driver == H2X_DRIVER_WATCH
+        || drive->driver == H2X_DRIVER_MPM) {
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
     }
     h2x_lock_release(&drive->lock);

@@ -110,9 +110,11 @@ static apr_status_t await_input_locked(const in_ctx *ctx,
         }
         if (!deadline) {
             deadline = apr_time_now() + patience(stream);
-            stream->owner->may_wait_locked(stream->owner_baton);
+            stream->owner->need_input_locked(stream->owner_baton, stream);
+            continue;
         }
-        else if (h2x_stream_wait_locked(stream, deadline) != APR_SUCCESS) {
+        stream->owner->may_wait_locked(stream->owner_baton);
+        if (h2x_stream_wait_locked(stream, deadline) != APR_SUCCESS) {
             return APR_TIMEUP;
         }
     }

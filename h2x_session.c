@@ -9,9 +9,9 @@
 #include "h2x_head.h"
 #include "h2x_session_impl.h"
 
-/* What all streams of a connection together may receive before the first
- * WINDOW_UPDATE. What is kept for a stream is bounded by its own window. */
-#define SESSION_WINDOW (1024 * 1024)
+/* What all streams of a connection together may send in a round trip. What is
+ * kept for a stream is bounded by its own window. */
+#define SESSION_WINDOW (16 * 1024 * 1024)
 
 /* Priorities of streams that are not yet open, which are kept at most. */
 #define EARLY_MAX 100
@@ -132,9 +132,10 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
     h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
 
     if (frame->hd.type == NGHTTP2_PING
-        && (frame->hd.flags & NGHTTP2_FLAG_ACK)
-        && !memcmp(frame->ping.opaque_data, drain_mark, sizeof(drain_mark))) {
-        session->drained = 1;
+        && (frame->hd.flags & NGHTTP2_FLAG_ACK)) {
+        h2x_session_end_sample(session, frame->ping.opaque_data);
+        session->drained |= !memcmp(frame->ping.opaque_data, drain_mark,
+                                    sizeof(drain_mark));
     }
     if (frame->hd.type == NGHTTP2_SETTINGS) {
         h2x_session_check_windows(session);
@@ -170,12 +171,14 @@ static int on_data_chunk_recv(nghttp2_session *ng, uint8_t flags, int32_t id,
     if (h2x_stream_feed_locked(stream, data, len) != APR_SUCCESS) {
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
+    h2x_session_sample(session, stream, len);
     return 0;
 }
 
 void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
 {
     stream->is_closed = 1;
+    h2x_session_forget_window(session, stream);
     h2x_session_remove_news(stream);
     h2x_stream_wake_locked(stream);
     session->params.owner->closed(session->params.baton, stream);
@@ -270,6 +273,7 @@ void h2x_session_consumed(h2x_session *session, h2x_stream *stream,
     h2x_lock_check(session->params.lock);
     if (!stream->is_closed && len) {
         nghttp2_session_consume_stream(session->ng, stream->id, len);
+        h2x_session_widen(session, stream);
     }
 }
 
@@ -330,7 +334,7 @@ static int make_ng(h2x_session *session, const server_rec *s)
 
 static int submit_settings(h2x_session *session, const server_rec *s)
 {
-    int32_t window = (int32_t)h2x_conf_get(s, H2X_WINDOW_SIZE);
+    int32_t window = session->windows.initial;
     nghttp2_settings_entry settings[4] = {
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
           (uint32_t)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS) },
@@ -391,6 +395,7 @@ apr_status_t h2x_session_create(h2x_session **psession,
     if (session->early_max > EARLY_MAX) {
         session->early_max = EARLY_MAX;
     }
+    h2x_session_init_windows(session, s);
     session->diary.size = (int)h2x_conf_get(s, H2X_PUSH_DIARY_SIZE);
     session->padding_max = (1 << h2x_conf_get(s, H2X_PADDING)) - 1;
     session->errors_max = (int)h2x_conf_get(s, H2X_MAX_STREAM_ERRORS);

@@ -23,6 +23,9 @@
 /* Frames that may wait to be sent, before reading stops. */
 #define QUEUE_MAX 1000
 
+/* How long a request waits for its body itself. */
+#define FETCH_MAX (20 * 1000)
+
 /* ---- writing ---- */
 
 /* The client is gone: all of its streams are closed. */
@@ -99,7 +102,8 @@ void h2x_drive_free_buffer(h2x_drive *drive)
  */
 static void say_goodbye(const h2x_drive *drive)
 {
-    if (drive->driver == H2X_DRIVER_WATCH && !drive->c1->aborted
+    if ((drive->driver == H2X_DRIVER_WATCH
+         || drive->driver == H2X_DRIVER_RUNNER) && !drive->c1->aborted
         && h2x_session_has_failed(drive->session)
         && !drive->c1->data_in_output_filters) {
         apr_socket_shutdown(ap_get_conn_socket(drive->c1),
@@ -175,4 +179,64 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
         h2x_drive_lose(drive);
     }
     return total;
+}
+
+/*
+ * May a request read for itself? Not when there are others: nobody would read
+ * for them while it is busy with what has come.
+ */
+static int may_fetch(const h2x_drive *drive)
+{
+    return (drive->driver == H2X_DRIVER_WATCH
+            || drive->driver == H2X_DRIVER_RUNNER)
+           && drive->running == 1 && !drive->ended_count
+           && !h2x_drive_startable(drive) && !drive->gone
+           && !drive->is_closing && !drive->pending_output
+           && !drive->c1->data_in_output_filters;
+}
+
+/* Takes the driver's place for a request. Returns 0 when that cannot be. */
+static int begin_fetch(h2x_drive *drive)
+{
+    if (drive->driver == H2X_DRIVER_CONN) {
+        h2x_drive_hand_over_locked(drive);
+    }
+    if (!may_fetch(drive)) {
+        return 0;
+    }
+    if (drive->driver == H2X_DRIVER_WATCH) {
+        h2x_watch_disarm(h2x_child_self->watch, &drive->watch);
+        drive->driver = H2X_DRIVER_RUNNER;
+        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
+    }
+    apr_atomic_set64(&drive->busy_since, 0);
+    return 1;
+}
+
+void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream)
+{
+    apr_off_t had = stream->body_in;
+    int has_more = begin_fetch(drive);
+
+    while (has_more) {
+        h2x_drive_receive_locked(drive);
+        h2x_drive_send_locked(drive);
+        h2x_drive_delegate_locked(drive);
+        if (!may_fetch(drive)) {
+            break;
+        }
+        if (stream->body_in > had || stream->in_ended || stream->is_closed) {
+            /* if the request is busy with that for long, the watch drives */
+            apr_atomic_set64(&drive->busy_since,
+                             (apr_uint64_t)apr_time_now());
+            return;
+        }
+        if (!drive->pending_input) {
+            h2x_lock_release(&drive->lock);
+            has_more = h2x_io_await(drive->c1, FETCH_MAX);
+            h2x_lock_acquire(&drive->lock);
+        }
+        has_more = has_more && drive->driver == H2X_DRIVER_RUNNER;
+    }
+    h2x_drive_hand_over_locked(drive);
 }

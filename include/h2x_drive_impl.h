@@ -25,7 +25,8 @@ APR_RING_HEAD(h2x_drive_ring, h2x_stream);
 typedef enum {
     H2X_DRIVER_MPM,   /* nobody: the MPM has the connection */
     H2X_DRIVER_CONN,  /* the connection thread */
-    H2X_DRIVER_WATCH  /* the watch; and, for what it writes, any thread */
+    H2X_DRIVER_WATCH, /* the watch; and, for what it writes, any thread */
+    H2X_DRIVER_RUNNER /* a request that reads its body, likewise */
 } h2x_driver;
 
 struct h2x_drive {
@@ -56,7 +57,8 @@ struct h2x_drive {
     int keeps_thread;  /* it is within a request of HTTP/1.1 */
     int has_run;       /* requests, since it last waited */
     int was_with_mpm;  /* it has given the connection to the MPM before */
-    apr_uint64_t busy_since; /* a time; 0: it is not. Read without the lock */
+    apr_uint64_t busy_since; /* the driver, other than the watch, is in code of
+                           a request; 0: it is not. Read without the lock */
 
     h2x_watch_entry watch;
     h2x_worker_source source;
@@ -87,6 +89,16 @@ void h2x_drive_free_buffer(h2x_drive *drive);
  * @return how many bytes
  */
 apr_size_t h2x_drive_receive_locked(h2x_drive *drive);
+
+/**
+ * Reads for a request until more of its body has come, if nothing else runs:
+ * to be woken for each piece of an upload would cost more. The runner. Gives
+ * up when nothing comes for a while, and hands the connection over.
+ */
+void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream);
+
+/** Hands the connection over, if its driver is busy with a request. */
+void h2x_drive_hand_over_locked(h2x_drive *drive);
 
 /** How many of the requests that are ready may start. */
 int h2x_drive_startable(const h2x_drive *drive);

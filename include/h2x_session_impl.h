@@ -35,6 +35,16 @@ typedef struct {
 } h2x_id_gap;
 #define H2X_GAPS 16
 
+/* What receive windows are to be: see h2x_session_window.c. In bytes. */
+typedef struct {
+    int32_t initial;        /* H2WindowSize */
+    int32_t wanted;         /* of a stream whose body is read */
+    int32_t wider_by;       /* all streams' together */
+    int is_sampling;        /* a PING that measures was not answered yet */
+    size_t sample;          /* what came since it was sent */
+    apr_time_t next_sample; /* not before this */
+} h2x_windows;
+
 struct h2x_session {
     h2x_session_params params;
     nghttp2_session *ng;
@@ -53,6 +63,7 @@ struct h2x_session {
     int goaway_said;
     int has_failed;         /* a GOAWAY with an error was sent */
     size_t received;        /* bytes of bodies, to be credited */
+    h2x_windows windows;
     apr_size_t data_max;    /* H2MaxDataFrameLen */
     int padding_max;        /* H2Padding, in bytes */
     int32_t last_id;        /* of the client's streams */
@@ -135,6 +146,21 @@ void h2x_session_promised(h2x_session *session, int32_t id);
 
 /** Does what a stream's new priority asks for. */
 void h2x_session_prioritize(h2x_session *session, h2x_stream *stream);
+
+/** Prepares the receive windows of a session. */
+void h2x_session_init_windows(h2x_session *session, const server_rec *s);
+
+/** Counts bytes of a body that have come, and may ask for a measurement. */
+void h2x_session_sample(h2x_session *session, h2x_stream *stream, size_t len);
+
+/** Ends a measurement, if it is that which a client's PING ACK is about. */
+void h2x_session_end_sample(h2x_session *session, const uint8_t *data);
+
+/** Widens the window of a stream, if that is too small; its body is read. */
+void h2x_session_widen(h2x_session *session, h2x_stream *stream);
+
+/** A stream is closed, and needs no window. */
+void h2x_session_forget_window(h2x_session *session, h2x_stream *stream);
 
 /** Finds the priority of a request that has come. */
 void h2x_session_read_priority(h2x_session *session, h2x_stream *stream);

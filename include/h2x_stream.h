@@ -120,6 +120,11 @@ typedef struct h2x_stream_owner {
     void (*may_wait)(void *baton);
     /** The same, by a runner that holds the lock. */
     void (*may_wait_locked)(void *baton);
+    /**
+     * The runner needs more of the body than has come. Gets some, if that is
+     * there soon; if not, others go on without the runner, which may wait.
+     */
+    void (*need_input_locked)(void *baton, h2x_stream *stream);
     /** The stream has output, which with `flush` shall go out at once. */
     void (*output_locked)(void *baton, h2x_stream *stream, int flush);
     /** The runner has taken bytes of the body: the client may send more. */
@@ -189,6 +194,8 @@ struct h2x_stream {
 
     /* bookkeeping, for mod_logio */
     apr_off_t bytes_in;   /* of frames that came */
+    apr_off_t body_in;    /* of these, of its body */
+    apr_int32_t wider_by; /* its receive window, than H2WindowSize */
     apr_off_t bytes_out;  /* of frames that were sent */
     apr_off_t bytes_read; /* runner: of the body, as HTTP/1.1 frames it */
 
