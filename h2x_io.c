@@ -1,5 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <netinet/in.h>
@@ -19,8 +20,9 @@
 #include "h2x_conf.h"
 #include "h2x_io.h"
 
-/* What is read in one go from the filters. */
+/* What is read in one go from the filters, and from the socket. */
 #define READ_SIZE (16 * 1024)
+#define SOCKET_READ_SIZE (64 * 1024)
 
 /* What is written at once: two full TLS records; at least one frame. */
 #define SIZE_MAX_AT_ONCE (32 * 1024)
@@ -40,6 +42,7 @@
 #define UNSENT_MAX (128 * 1024)
 
 static ap_filter_rec_t *below_filter;
+static ap_filter_rec_t *below_in_filter;
 
 /* A bucket without any meaning. What ends with it does not stay in mod_ssl's
  * buffer, as it would without, and does not block, as with a FLUSH bucket. */
@@ -132,8 +135,88 @@ static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
     return ap_pass_brigade(f->next, bb);
 }
 
+/* Fills the empty buffer from the socket. */
+static apr_status_t read_socket(h2x_io *io, apr_read_type_e block)
+{
+    apr_socket_t *socket = ap_get_conn_socket(io->c1);
+    apr_size_t len = SOCKET_READ_SIZE;
+    apr_interval_time_t timeout = 0;
+    apr_status_t rv;
+
+    if (io->is_drained && block == APR_NONBLOCK_READ) {
+        return APR_EAGAIN;
+    }
+    if (!io->read && !(io->read = malloc(SOCKET_READ_SIZE))) {
+        return APR_ENOMEM;
+    }
+    if (block == APR_NONBLOCK_READ) {
+        apr_socket_timeout_get(socket, &timeout);
+        apr_socket_timeout_set(socket, 0);
+    }
+    rv = apr_socket_recv(socket, io->read, &len);
+    if (block == APR_NONBLOCK_READ) {
+        apr_socket_timeout_set(socket, timeout);
+    }
+    io->is_drained = (len < SOCKET_READ_SIZE);
+    io->read_at = 0;
+    io->read_len = len;
+    return len ? APR_SUCCESS : rv;
+}
+
+/*
+ * Reads in place of the core, which does so in pieces of 8000 bytes, and does
+ * not tell when the socket is empty: one would have to ask in vain each time.
+ */
+static apr_status_t below_tls_in(ap_filter_t *f, apr_bucket_brigade *bb,
+                                 ap_input_mode_t mode, apr_read_type_e block,
+                                 apr_off_t readbytes)
+{
+    h2x_io *io = f->ctx;
+    apr_size_t left = io->read_len - io->read_at;
+    apr_status_t rv;
+
+    if (!left && (!io->core_is_empty || mode != AP_MODE_READBYTES)) {
+        rv = ap_get_brigade(f->next, bb, mode, block, readbytes);
+        io->core_is_empty
+            = (APR_STATUS_IS_EAGAIN(rv)
+               || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(bb)))
+              && f->next->frec == ap_core_input_filter_handle;
+        return rv;
+    }
+    if (!left) {
+        rv = read_socket(io, block);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        left = io->read_len;
+    }
+    if ((apr_off_t)left > readbytes) {
+        left = (apr_size_t)readbytes;
+    }
+    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_transient_create(
+                                    io->read + io->read_at, left,
+                                    f->c->bucket_alloc));
+    io->read_at += left;
+    return APR_SUCCESS;
+}
+
+void h2x_io_renew(h2x_io *io)
+{
+    io->is_drained = 0;
+}
+
+void h2x_io_rest(h2x_io *io)
+{
+    if (io->read_at == io->read_len) {
+        free(io->read);
+        io->read = NULL;
+    }
+}
+
 void h2x_io_register(void)
 {
+    below_in_filter = ap_register_input_filter("H2X_BELOW_TLS", below_tls_in,
+                                               NULL, AP_FTYPE_NETWORK - 1);
     below_filter = ap_register_output_filter("H2X_BELOW_TLS", below_tls, NULL,
                                              AP_FTYPE_NETWORK - 1);
 }
@@ -176,6 +259,7 @@ void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s)
     io->c1 = c1;
     io->size = size_at_once(c1->base_server);
     io->below = ap_add_output_filter_handle(below_filter, io, NULL, c1);
+    ap_add_input_filter_handle(below_in_filter, io, NULL, c1);
     bound_unsent(c1);
     io->in = apr_brigade_create(c1->pool, c1->bucket_alloc);
     io->out = apr_brigade_create(c1->pool, c1->bucket_alloc);

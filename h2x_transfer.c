@@ -90,6 +90,7 @@ static int has_buffer(h2x_drive *drive)
 
 void h2x_drive_free_buffer(h2x_drive *drive)
 {
+    h2x_io_rest(&drive->io);
     free(drive->buffer.data);
     drive->buffer.data = NULL;
 }
@@ -168,6 +169,7 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
 
     h2x_lock_check(&drive->lock);
     drive->pending_input = 0;
+    h2x_io_renew(&drive->io);
     while (rv == APR_SUCCESS && !drive->gone && !drive->pending_input
            && !is_stuck(drive)
            && h2x_session_get_state(drive->session) != H2X_SESSION_CLOSED) {

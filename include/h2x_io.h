@@ -16,6 +16,12 @@ typedef struct h2x_io {
     conn_rec *c1;
     int may_block;          /* the connection ends, and may be flushed */
     apr_size_t size;        /* what may be written at once */
+    char *read;             /* what came from the socket; of malloc(), NULL
+                               when there is none */
+    apr_size_t read_at;     /* of that, what was taken, */
+    apr_size_t read_len;    /* and all */
+    int core_is_empty;      /* the core has given all that it had read */
+    int is_drained;         /* so is the socket, since it was last waited for */
     ap_filter_t *below;     /* our filter between mod_ssl and the core */
     char *gathered;         /* TLS records that are written as one; or NULL */
     apr_size_t gathered_len;
@@ -48,6 +54,12 @@ int h2x_io_is_writable(h2x_io *io);
  * @param len at most io->size
  */
 void h2x_io_write(h2x_io *io, const char *data, apr_size_t len);
+
+/** Looks at the socket again: something may have come. Before reading. */
+void h2x_io_renew(h2x_io *io);
+
+/** Frees what is not needed while nobody reads. */
+void h2x_io_rest(h2x_io *io);
 
 /**
  * Reads what is there, some of it at a time.
