@@ -313,6 +313,7 @@ apr_status_t h2x_session_init(apr_pool_t *p)
 
 static int make_ng(h2x_session *session, const server_rec *s)
 {
+    nghttp2_mem mem;
     nghttp2_option *option;
     size_t header_max = (size_t)h2x_conf_get(s, H2X_MAX_HEADER_BLOCK_LEN);
     int rv = nghttp2_option_new(&option);
@@ -327,7 +328,9 @@ static int make_ng(h2x_session *session, const server_rec *s)
     if (header_max) {
         nghttp2_option_set_max_send_header_block_length(option, header_max);
     }
-    rv = nghttp2_session_server_new2(&session->ng, callbacks, session, option);
+    h2x_session_init_memory(session, &mem);
+    rv = nghttp2_session_server_new3(&session->ng, callbacks, session, option,
+                                     &mem);
     nghttp2_option_del(option);
     return rv;
 }

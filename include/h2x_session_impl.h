@@ -77,6 +77,8 @@ struct h2x_session {
     int buffer_full;
     const uint8_t *left;    /* of a frame that found no room */
     size_t left_len;
+    void *large;            /* pages for nghttp2's buffer of a frame */
+    size_t large_size;
     nghttp2_nv *nva;        /* scratch */
     int nva_size;
 };
@@ -146,6 +148,9 @@ void h2x_session_promised(h2x_session *session, int32_t id);
 
 /** Does what a stream's new priority asks for. */
 void h2x_session_prioritize(h2x_session *session, h2x_stream *stream);
+
+/** Gives what nghttp2 is to get its memory from. It lives in the session. */
+void h2x_session_init_memory(h2x_session *session, nghttp2_mem *mem);
 
 /** Prepares the receive windows of a session. */
 void h2x_session_init_windows(h2x_session *session, const server_rec *s);

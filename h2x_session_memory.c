@@ -1,0 +1,69 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * The memory that nghttp2 uses. It keeps a buffer for a whole frame with each
+ * session, of which an idle one has used but a page, for some response head.
+ * So that buffer gets pages of its own: from malloc(), all of it would have
+ * been in use before, and count. All else is malloc()'s.
+ */
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "h2x_session_impl.h"
+
+/* What is large enough to be that buffer. */
+#define LARGE (16 * 1024)
+
+static void *get(size_t size, void *baton)
+{
+    h2x_session *session = baton;
+    void *pages;
+
+    if (size >= LARGE && !session->large) {
+        pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (pages != MAP_FAILED) {
+            session->large = pages;
+            session->large_size = size;
+            return pages;
+        }
+    }
+    return malloc(size);
+}
+
+static void put(void *memory, void *baton)
+{
+    h2x_session *session = baton;
+
+    if (memory && memory == session->large) {
+        munmap(session->large, session->large_size);
+        session->large = NULL;
+    }
+    else {
+        free(memory);
+    }
+}
+
+static void *get_zeroed(size_t count, size_t size, void *baton)
+{
+    return calloc(count, size);
+}
+
+/* The buffer for a frame is never resized. */
+static void *resize(void *memory, size_t size, void *baton)
+{
+    const h2x_session *session = baton;
+
+    return !memory ? get(size, baton)
+         : (memory == session->large) ? NULL : realloc(memory, size);
+}
+
+void h2x_session_init_memory(h2x_session *session, nghttp2_mem *mem)
+{
+    mem->mem_user_data = session;
+    mem->malloc = get;
+    mem->free = put;
+    mem->calloc = get_zeroed;
+    mem->realloc = resize;
+}
