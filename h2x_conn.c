@@ -200,6 +200,7 @@ static void leave_locked(h2x_drive *drive)
     drive->was_with_mpm = 1;
     h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
     h2x_drive_free_buffer(drive);
+    h2x_session_rest(drive->session);
     c1->keepalive = is_over ? AP_CONN_CLOSE : AP_CONN_KEEPALIVE;
     if (!c1->cs) {
         return;

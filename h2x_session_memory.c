@@ -3,8 +3,9 @@
 /*
  * The memory that nghttp2 uses. It keeps a buffer for a whole frame with each
  * session, of which an idle one has used but a page, for some response head.
- * So that buffer gets pages of its own: from malloc(), all of it would have
- * been in use before, and count. All else is malloc()'s.
+ * So that buffer gets pages of its own, and gives them back when the session
+ * rests: from malloc(), all of it would have been in use before, and count.
+ * All else is malloc()'s.
  */
 
 #include <stdlib.h>
@@ -57,6 +58,15 @@ static void *resize(void *memory, size_t size, void *baton)
 
     return !memory ? get(size, baton)
          : (memory == session->large) ? NULL : realloc(memory, size);
+}
+
+void h2x_session_rest(h2x_session *session)
+{
+    /* when there is nothing to write, nothing in it will be read again */
+    if (session->large && !session->left
+        && !nghttp2_session_want_write(session->ng)) {
+        madvise(session->large, session->large_size, MADV_DONTNEED);
+    }
 }
 
 void h2x_session_init_memory(h2x_session *session, nghttp2_mem *mem)

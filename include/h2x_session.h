@@ -77,6 +77,9 @@ apr_status_t h2x_session_create(h2x_session **session,
 apr_status_t h2x_session_upgrade(h2x_session *session,
                                  const h2x_first_request *first);
 
+/** Gives memory back that is not needed while the connection is idle. */
+void h2x_session_rest(h2x_session *session);
+
 /** Frees a session. All of its streams must have been released. */
 void h2x_session_destroy(h2x_session *session);
 
