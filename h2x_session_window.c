@@ -18,8 +18,10 @@
 #define WINDOW_MAX (4 * 1024 * 1024)
 #define WIDER_MAX (16 * 1024 * 1024)
 
-/* When windows did not grow, how long until that is measured again. */
-#define PAUSE APR_USEC_PER_SEC
+/* When they did not grow, so many round trips, and at least so long, pass
+ * until that is measured again. */
+#define PAUSE_TRIPS 8
+#define PAUSE_MIN (100 * 1000)
 
 /* Marks the PINGs that measure. */
 static const uint8_t mark[8] = "h2xwindo";
@@ -33,35 +35,41 @@ void h2x_session_init_windows(h2x_session *session, const server_rec *s)
 void h2x_session_sample(h2x_session *session, h2x_stream *stream, size_t len)
 {
     h2x_windows *windows = &session->windows;
+    apr_time_t now;
 
     stream->body_in += len;
     windows->sample += len;
     if (windows->is_sampling || windows->wanted >= WINDOW_MAX
-        || stream->body_in < windows->initial / 2
-        || apr_time_now() < windows->next_sample) {
+        || stream->body_in < windows->initial / 4
+        || (now = apr_time_now()) < windows->sample_at) {
         return;
     }
     if (nghttp2_submit_ping(session->ng, NGHTTP2_FLAG_NONE, mark) == 0) {
         windows->is_sampling = 1;
-        windows->sample = 0;
+        windows->sample_at = now;
+        windows->sample = len;
     }
 }
 
 void h2x_session_end_sample(h2x_session *session, const uint8_t *data)
 {
     h2x_windows *windows = &session->windows;
+    apr_time_t now = apr_time_now(), trip = now - windows->sample_at, pause;
 
     if (!windows->is_sampling || memcmp(data, mark, sizeof(mark))) {
         return;
     }
     windows->is_sampling = 0;
-    if (windows->sample / 2 < windows->wanted / 3) {
-        windows->next_sample = apr_time_now() + PAUSE;
-    }
-    else {
+    if (windows->sample / 2 >= (size_t)windows->wanted / 3) {
         windows->wanted = 2 * windows->sample < WINDOW_MAX
             ? 2 * (int32_t)windows->sample : WINDOW_MAX;
+        pause = trip; /* until the client has used it */
     }
+    else {
+        pause = PAUSE_TRIPS * trip;
+        pause = (pause > PAUSE_MIN) ? pause : PAUSE_MIN;
+    }
+    windows->sample_at = now + pause;
 }
 
 void h2x_session_widen(h2x_session *session, h2x_stream *stream)

@@ -42,7 +42,7 @@ typedef struct {
     int32_t wider_by;       /* all streams' together */
     int is_sampling;        /* a PING that measures was not answered yet */
     size_t sample;          /* what came since it was sent */
-    apr_time_t next_sample; /* not before this */
+    apr_time_t sample_at;   /* when it was, or may be next */
 } h2x_windows;
 
 struct h2x_session {

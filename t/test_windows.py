@@ -1,0 +1,252 @@
+"""Receive windows that follow the bandwidth-delay product, and requests that
+read for themselves: how an upload goes on, and what it holds up."""
+
+import hashlib
+import time
+
+import pytest
+from hyperframe.frame import PingFrame
+
+from lib import h2raw
+
+CONFIG = """
+H2MaxSessionStreams 100
+"""
+
+pytestmark = pytest.mark.h2x_only("windows of mod_http2 do not grow")
+
+DEFAULT = 65535
+ONE_MAX = 4 << 20       # of one stream,
+ALL_MAX = 16 << 20      # and what all of a connection grow by
+
+
+def files(server):
+    server.write("index.html", "hello\n")
+
+
+def pattern(size):
+    block = hashlib.sha512(b"windows").digest() * 16
+    return (block * (size // len(block) + 1))[:size]
+
+
+def answer(data):
+    return "length %d\nmd5 %s\n" % (len(data), hashlib.md5(data).hexdigest())
+
+
+def start(c, path="/t/upload", length=None):
+    headers = [("content-length", str(length))] if length is not None else []
+    return c.start(c.fields("POST", path, headers), end=False)
+
+
+class Uploads:
+    """Some at a time, each as fast as its window allows, on a link on which
+    what the server says takes a while (`delay`, seconds); notes how wide the
+    windows become, one stream's and all together."""
+
+    def __init__(self, c, data, count, delay=0.02):
+        self.c, self.data, self.delay = c, data, delay
+        self.left = {start(c, length=len(data)): 0 for _ in range(count)}
+        self.widest = self.widest_sum = 0
+
+    def note(self):
+        offered = [self.c.stream_windows.get(r.id, 0)
+                   for r, sent in self.left.items() if sent < len(self.data)]
+        self.widest = max([self.widest, *offered])
+        self.widest_sum = max(self.widest_sum, sum(offered))
+
+    def run(self):
+        done = list(self.left)
+        while any(sent < len(self.data) for sent in self.left.values()):
+            time.sleep(self.delay)
+            self.c.until(lambda: any(
+                self.c.allowed(r.id) > 0 and sent < len(self.data)
+                for r, sent in self.left.items()), what="a window")
+            self.c.poll()
+            self.note()
+            for r, sent in self.left.items():
+                n = min(self.c.allowed(r.id), len(self.data) - sent)
+                if n > 0:
+                    self.c.data(r.id, self.data[sent:sent + n],
+                                end=sent + n == len(self.data))
+                    self.left[r] += n
+        self.c.wait(*done)
+        for r in done:
+            assert r.text == answer(self.data)
+        return self
+
+
+def pings(c):
+    return [f for f in c.frames
+            if isinstance(f, PingFrame) and "ACK" not in f.flags]
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["h2", "h2c"])
+def test_window_grows(server, tls):
+    """A client that fills its window each time gets a wider one."""
+    with server.h2(tls=tls) as c:
+        up = Uploads(c, pattern(12 << 20), 1).run()
+        assert 1 << 20 <= up.widest <= ONE_MAX
+        assert pings(c)
+        # and so the next stream, from its first bytes on
+        again = Uploads(c, pattern(3 << 20), 1).run()
+        assert again.widest > 1 << 19
+
+
+def test_all_together_are_bounded(server):
+    """Windows of many streams share what they may grow by; a stream that is
+    over gives its share back."""
+    with server.h2(tls=False) as c:
+        up = Uploads(c, pattern(6 << 20), 8).run()
+        assert 1 << 20 < up.widest <= ONE_MAX
+        assert ONE_MAX < up.widest_sum <= ALL_MAX + 8 * DEFAULT
+        assert Uploads(c, pattern(8 << 20), 1).run().widest == ONE_MAX
+
+
+def test_slow_client_keeps_its_window(server):
+    """Less than a window in a round trip needs no wider one."""
+    with server.h2() as c:
+        data = pattern(300000)
+        r = start(c, length=len(data))
+        for at in range(0, len(data), 2000):
+            c.data(r.id, data[at:at + 2000], end=at + 2000 >= len(data))
+            assert c.stream_windows[r.id] <= DEFAULT
+            c.ping()
+        c.wait(r)
+        assert r.text == answer(data)
+        # measured, and not again before a second has passed
+        assert 1 <= len(pings(c)) <= 5
+
+
+def test_small_uploads_measure_nothing(server):
+    with server.h2() as c:
+        for _ in range(10):
+            data = pattern(10000)
+            r = start(c, length=len(data))
+            c.upload(r, data)
+            c.wait(r)
+            assert r.text == answer(data)
+        assert not pings(c)
+
+
+def test_without_answer_to_ping(server):
+    """A client that does not answer PING uploads as before."""
+    with server.h2(ack=False) as c:
+        up = Uploads(c, pattern(1 << 20), 1).run()
+        assert up.widest <= DEFAULT
+        assert len(pings(c)) == 1
+
+
+def test_forged_answers(server):
+    """Answers to no PING, and other ones, widen nothing."""
+    with server.h2(ack=False) as c:
+        r = start(c)
+        for i in range(10):
+            c.upload(r, pattern(30000), end=False)
+            for payload in b"h2xwindO", b"\0" * 8, b"h2xdrain":
+                c.send(PingFrame(opaque_data=payload, flags=["ACK"]))
+        assert c.stream_windows[r.id] <= DEFAULT
+        c.data(r.id, b"", end=True)
+        c.wait(r)
+        assert r.text == answer(pattern(30000) * 10)
+
+
+def test_unread_body_has_no_wider_window(server):
+    """What nobody reads has to be kept: such a window does not grow."""
+    with server.h2() as c:
+        Uploads(c, pattern(4 << 20), 1).run()
+        r = start(c, "/t/wait?gate=1")
+        sent = c.upload(r, pattern(c.allowed(r.id)), end=False)
+        assert sent == DEFAULT
+        c.ping()
+        assert c.stream_windows[r.id] == 0
+        with server.h2() as other:
+            other.request(path="/t/open?g=1")
+        c.wait(r)
+        assert r.text == "waited\n"
+
+
+def test_small_window_grows(httpd):
+    """H2WindowSize is where a window begins."""
+    with httpd("H2WindowSize 4096") as small, small.h2() as c:
+        c.ping()
+        assert c.peer_settings[h2raw.INITIAL_WINDOW_SIZE] == 4096
+        assert Uploads(c, pattern(4 << 20), 1).run().widest > 1 << 18
+
+
+# -- a request that reads for itself ------------------------------------------
+
+def fast(c, path="/index.html"):
+    """Is it answered long before what the tests wait for otherwise?"""
+    begin = time.monotonic()
+    r = c.request(path=path)
+    assert r.status == 200
+    return time.monotonic() - begin
+
+
+def test_others_while_it_waits_for_its_body(server):
+    """Another request comes while one waits for more of its body."""
+    with server.h2() as c:
+        data = pattern(200000)
+        r = start(c, length=len(data))
+        c.upload(r, data[:100000], end=False)
+        for _ in range(20):
+            assert fast(c) < 2
+        c.upload(r, data[100000:])
+        c.wait(r)
+        assert r.text == answer(data)
+
+
+def test_others_while_it_is_busy_with_its_body(server):
+    """Another request comes while one is busy with what it has read: it waits
+    at a gate, after the first piece, and does not read."""
+    with server.h2() as c, server.h2() as other:
+        other.request(path="/t/open?reset=1")
+        data = pattern(100)
+        r = start(c, "/t/upload?gate=2", length=200)
+        c.data(r.id, data)
+        for _ in range(20):
+            assert fast(c) < 2
+        assert not r.done
+        other.request(path="/t/open?g=2&by=1000")
+        c.data(r.id, data, end=True)
+        c.wait(r)
+        assert r.text == answer(data + data)
+
+
+def test_two_uploads_in_turn(server):
+    """Two bodies that come piece by piece, in turn, and a file now and then."""
+    with server.h2() as c:
+        data = pattern(120000)
+        pair = [start(c, length=len(data)) for _ in range(2)]
+        for at in range(0, len(data), 10000):
+            for r in pair:
+                c.upload(r, data[at:at + 10000],
+                         end=at + 10000 == len(data))
+            assert fast(c) < 2
+        c.wait(*pair)
+        assert [r.text for r in pair] == [answer(data)] * 2
+
+
+def test_client_leaves_while_it_waits(server):
+    """The client resets a stream that waits for its body, or is gone."""
+    for leave in (lambda c, r: c.reset(r.id), lambda c, r: c.abort()):
+        with server.h2() as c:
+            r = start(c, length=1000)
+            c.data(r.id, b"x" * 500)
+            c.ping()
+            leave(c, r)
+            if not c.closed and leave.__code__.co_names[0] == "reset":
+                assert fast(c) < 2
+    with server.h2() as c:
+        assert fast(c) < 2
+
+
+def test_many_uploads_one_after_the_other(server):
+    """Each on the thread that reads it, or a worker, as it comes."""
+    with server.h2() as c:
+        data = pattern(300000)
+        for _ in range(30):
+            r = start(c, length=len(data))
+            c.upload(r, data)
+            c.wait(r)
+            assert r.text == answer(data)
