@@ -138,6 +138,9 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
                                     sizeof(drain_mark));
     }
     if (frame->hd.type == NGHTTP2_SETTINGS) {
+        if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
+            h2x_session_guess_window(session);
+        }
         h2x_session_check_windows(session);
     }
     if (frame->hd.type == NGHTTP2_PRIORITY_UPDATE) {
@@ -447,7 +450,7 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
 
 void h2x_session_destroy(h2x_session *session)
 {
-    ap_assert(session->stream_count == 0);
+    ap_assert(session->stream_count == 0 && session->windows.wider_by == 0);
     nghttp2_session_del(session->ng);
     h2x_diary_clear(&session->diary);
     free(session->early);

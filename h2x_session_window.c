@@ -3,22 +3,37 @@
 /*
  * Receive windows that follow the bandwidth-delay product. A window that is
  * smaller makes an upload wait: no more than it holds can come in a round
- * trip. So while bodies come, PINGs measure how much comes in one; when that
- * was most of a window, windows grow to twice as much. They grow for streams
- * whose bodies are read, and together by no more than WIDER_MAX for a
- * connection, as what a request does not read has to be kept.
+ * trip. How long that is, is known when the client has acknowledged SETTINGS;
+ * before that, it may be long. And so is how much may come in it, if the link
+ * takes a gigabit a second. Where that was too little, PINGs show it: while
+ * bodies come, they measure how much comes in a round trip, and windows grow
+ * to twice as much.
+ *
+ * What a request does not read has to be kept. So only windows of streams
+ * whose bodies are read are wider than H2WindowSize, and all of a connection,
+ * and of a child, by a limited sum.
  */
 
 #include <string.h>
 
+#include <apr_atomic.h>
+
 #include "h2x_conf.h"
 #include "h2x_session_impl.h"
 
-/* No window grows beyond this; and all of a connection grow by this. */
-#define WINDOW_MAX (4 * 1024 * 1024)
-#define WIDER_MAX (16 * 1024 * 1024)
+/* Bytes in a microsecond that clients are thought to be able to send. */
+#define RATE 125
 
-/* When they did not grow, so many round trips, and at least so long, pass
+/* No window is wider than this. */
+#define WINDOW_MAX (6 * 1024 * 1024)
+
+/* All of a connection together are wider than H2WindowSize by at most this,
+ * and all of the child. */
+#define WIDER_MAX WINDOW_MAX
+#define CHILD_WIDER_MAX (128 * 1024 * 1024)
+static apr_uint32_t child_wider_by;
+
+/* When windows did not grow, so many round trips, and at least so long, pass
  * until that is measured again. */
 #define PAUSE_TRIPS 8
 #define PAUSE_MIN (100 * 1000)
@@ -29,7 +44,25 @@ static const uint8_t mark[8] = "h2xwindo";
 void h2x_session_init_windows(h2x_session *session, const server_rec *s)
 {
     session->windows.initial = (int32_t)h2x_conf_get(s, H2X_WINDOW_SIZE);
-    session->windows.wanted = session->windows.initial;
+    session->windows.wanted = WINDOW_MAX;
+    session->windows.sample_at = apr_time_now();
+}
+
+/* Wants a window, within what is allowed. */
+static void want(h2x_windows *windows, apr_int64_t size)
+{
+    windows->wanted = (size < windows->initial) ? windows->initial
+        : (size < WINDOW_MAX) ? (int32_t)size : WINDOW_MAX;
+}
+
+void h2x_session_guess_window(h2x_session *session)
+{
+    h2x_windows *windows = &session->windows;
+
+    if (!windows->is_guessed) {
+        windows->is_guessed = 1;
+        want(windows, (apr_time_now() - windows->sample_at) * RATE);
+    }
 }
 
 void h2x_session_sample(h2x_session *session, h2x_stream *stream, size_t len)
@@ -60,9 +93,8 @@ void h2x_session_end_sample(h2x_session *session, const uint8_t *data)
         return;
     }
     windows->is_sampling = 0;
-    if (windows->sample / 2 >= (size_t)windows->wanted / 3) {
-        windows->wanted = 2 * windows->sample < WINDOW_MAX
-            ? 2 * (int32_t)windows->sample : WINDOW_MAX;
+    if (windows->sample >= (size_t)windows->wanted / 2) {
+        want(windows, 2 * (apr_int64_t)windows->sample);
         pause = trip; /* until the client has used it */
     }
     else {
@@ -72,27 +104,46 @@ void h2x_session_end_sample(h2x_session *session, const uint8_t *data)
     windows->sample_at = now + pause;
 }
 
+/* How much wider windows may still become, of what is asked for. */
+static int32_t take_share(h2x_windows *windows, int32_t more)
+{
+    int32_t left = WIDER_MAX - windows->wider_by;
+
+    more = (more < left) ? more : left;
+    if (more > 0 && apr_atomic_add32(&child_wider_by, more) + more
+                        > CHILD_WIDER_MAX) {
+        apr_atomic_sub32(&child_wider_by, more);
+        more = 0;
+    }
+    return more;
+}
+
+static void give_back(h2x_session *session, h2x_stream *stream, int32_t less)
+{
+    stream->wider_by -= less;
+    session->windows.wider_by -= less;
+    apr_atomic_sub32(&child_wider_by, less);
+}
+
 void h2x_session_widen(h2x_session *session, h2x_stream *stream)
 {
     h2x_windows *windows = &session->windows;
     int32_t more = windows->wanted - windows->initial - stream->wider_by;
 
-    if (more > WIDER_MAX - windows->wider_by) {
-        more = WIDER_MAX - windows->wider_by;
-    }
-    if (more <= 0 || stream->in_ended) {
+    if (more <= 0 || stream->in_ended
+        || (more = take_share(windows, more)) <= 0) {
         return;
     }
+    stream->wider_by += more;
+    windows->wider_by += more;
     if (nghttp2_session_set_local_window_size(
             session->ng, NGHTTP2_FLAG_NONE, stream->id,
-            windows->initial + stream->wider_by + more) == 0) {
-        stream->wider_by += more;
-        windows->wider_by += more;
+            windows->initial + stream->wider_by) != 0) {
+        give_back(session, stream, more);
     }
 }
 
 void h2x_session_forget_window(h2x_session *session, h2x_stream *stream)
 {
-    session->windows.wider_by -= stream->wider_by;
-    stream->wider_by = 0;
+    give_back(session, stream, stream->wider_by);
 }

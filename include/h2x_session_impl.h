@@ -40,9 +40,10 @@ typedef struct {
     int32_t initial;        /* H2WindowSize */
     int32_t wanted;         /* of a stream whose body is read */
     int32_t wider_by;       /* all streams' together */
+    int is_guessed;         /* from the first round trip */
     int is_sampling;        /* a PING that measures was not answered yet */
     size_t sample;          /* what came since it was sent */
-    apr_time_t sample_at;   /* when it was, or may be next */
+    apr_time_t sample_at;   /* when it was, or SETTINGS were; or may be next */
 } h2x_windows;
 
 struct h2x_session {
@@ -154,6 +155,9 @@ void h2x_session_init_memory(h2x_session *session, nghttp2_mem *mem);
 
 /** Prepares the receive windows of a session. */
 void h2x_session_init_windows(h2x_session *session, const server_rec *s);
+
+/** The client has acknowledged SETTINGS: a first guess at the window. */
+void h2x_session_guess_window(h2x_session *session);
 
 /** Counts bytes of a body that have come, and may ask for a measurement. */
 void h2x_session_sample(h2x_session *session, h2x_stream *stream, size_t len);
