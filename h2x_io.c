@@ -24,15 +24,18 @@
 #define READ_SIZE (16 * 1024)
 #define SOCKET_READ_SIZE (64 * 1024)
 
-/* What is written at once: two full TLS records; at least one frame. */
-#define SIZE_MAX_AT_ONCE (32 * 1024)
+/* What is written at once: some full TLS records; at least one frame. */
+#define SIZE_MAX_AT_ONCE (48 * 1024)
 #define SIZE_MIN_AT_ONCE (17 * 1024)
 
 /* What TLS may add to that, in records of full size. */
 #define TLS_OVERHEAD 1024
 
-/* Room for small TLS records that are written as one. */
+/* Room for TLS records that are written as one, also for small ones. */
 #define GATHERED_MAX (SIZE_MAX_AT_ONCE + 4 * 1024)
+
+/* What fits into one TLS record. */
+#define TLS_LARGE (16 * 1024)
 
 /* The size of a TLS record that fits into one packet. */
 #define TLS_SMALL 1300
@@ -76,6 +79,15 @@ static apr_bucket *nudge_create(apr_bucket_alloc_t *list)
     return b;
 }
 
+/* Is this TLS, and is there memory to gather its records? */
+static int may_gather(h2x_io *io)
+{
+    if (io->is_tls && !io->gathered) {
+        io->gathered = malloc(GATHERED_MAX);
+    }
+    return io->gathered != NULL;
+}
+
 /* Puts what was gathered before what follows. */
 static void ungather(h2x_io *io, apr_bucket_brigade *bb)
 {
@@ -110,8 +122,8 @@ static void gather(h2x_io *io, apr_bucket_brigade *bb)
  * the core would block: OpenSSL flushes when it has something to say of its
  * own, such as an alert, and any thread may be reading then. What it says
  * goes out with what is written next, or when the socket is writable.
- * The core writes to the socket for each record; for many small ones that are
- * sent together, it gets them as one.
+ * The core writes to the socket for each record; of what is sent together, it
+ * gets all records as one. To copy them costs less than a system call each.
  */
 static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
 {
@@ -125,7 +137,7 @@ static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
             apr_bucket_delete(b);
         }
     }
-    if (io->gathered) {
+    if (io->gathers) {
         gather(io, bb);
     }
     if (APR_BRIGADE_EMPTY(bb)) {
@@ -211,6 +223,8 @@ void h2x_io_rest(h2x_io *io)
         free(io->read);
         io->read = NULL;
     }
+    free(io->gathered);
+    io->gathered = NULL;
 }
 
 void h2x_io_register(void)
@@ -263,7 +277,8 @@ void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s)
     bound_unsent(c1);
     io->in = apr_brigade_create(c1->pool, c1->bucket_alloc);
     io->out = apr_brigade_create(c1->pool, c1->bucket_alloc);
-    if (h2x_conn_get(c1)->ssl) {
+    io->is_tls = (h2x_conn_get(c1)->ssl != NULL);
+    if (io->is_tls) {
         io->tls_warm_up = h2x_conf_get(s, H2X_TLS_WARM_UP_SIZE);
         io->tls_cool_down
             = apr_time_from_sec(h2x_conf_get(s, H2X_TLS_COOL_DOWN_SECS));
@@ -285,19 +300,23 @@ int h2x_io_is_writable(h2x_io *io)
 }
 
 /* How many bytes the next TLS record may take. */
-static apr_size_t record_size(h2x_io *io)
+static apr_size_t record_max(const h2x_io *io)
+{
+    return (io->tls_sent < io->tls_warm_up) ? TLS_SMALL : TLS_LARGE;
+}
+
+/* After a pause, the connection is cold again. */
+static void cool_down(h2x_io *io)
 {
     apr_time_t now;
 
-    if (!io->tls_warm_up) {
-        return io->size;
+    if (io->tls_cool_down) {
+        now = apr_time_now();
+        if (now - io->tls_last > io->tls_cool_down) {
+            io->tls_sent = 0;
+        }
+        io->tls_last = now;
     }
-    now = apr_time_now();
-    if (io->tls_cool_down && now - io->tls_last > io->tls_cool_down) {
-        io->tls_sent = 0;
-    }
-    io->tls_last = now;
-    return (io->tls_sent < io->tls_warm_up) ? TLS_SMALL : io->size;
 }
 
 /*
@@ -307,23 +326,23 @@ static apr_size_t record_size(h2x_io *io)
 void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
 {
     apr_bucket_alloc_t *list = io->c1->bucket_alloc;
-    apr_size_t size = record_size(io);
     apr_size_t n;
-    char gathered[GATHERED_MAX];
 
-    io->tls_sent += len;
-    io->gathered = (len > size) ? gathered : NULL;
+    cool_down(io);
+    io->gathers = len > record_max(io) && may_gather(io);
     for (; len; data += n, len -= n) {
-        n = (len < size) ? len : size;
+        n = record_max(io);
+        n = (len < n) ? len : n;
+        io->tls_sent += n;
         APR_BRIGADE_INSERT_TAIL(io->out,
                                 apr_bucket_transient_create(data, n, list));
         APR_BRIGADE_INSERT_TAIL(io->out, nudge_create(list));
     }
     ap_pass_brigade(io->c1->output_filters, io->out);
     apr_brigade_cleanup(io->out);
-    if (io->gathered) {
+    if (io->gathers) {
+        io->gathers = 0;
         ungather(io, io->out);
-        io->gathered = NULL;
         ap_pass_brigade(io->below->next, io->out);
         apr_brigade_cleanup(io->out);
     }

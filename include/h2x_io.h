@@ -23,7 +23,9 @@ typedef struct h2x_io {
     int core_is_empty;      /* the core has given all that it had read */
     int is_drained;         /* so is the socket, since it was last waited for */
     ap_filter_t *below;     /* our filter between mod_ssl and the core */
-    char *gathered;         /* TLS records that are written as one; or NULL */
+    int is_tls;
+    int gathers;            /* TLS records are kept, to be written as one: */
+    char *gathered;         /* here; of malloc(), NULL when there are none */
     apr_size_t gathered_len;
     apr_bucket_brigade *in;
     apr_bucket_brigade *out;
