@@ -38,7 +38,7 @@ static const rule rules[H2X_CONF_COUNT] = {
     [H2X_MAX_WORKER_IDLE] = { "H2MaxWorkerIdleSeconds", KIND_SECONDS,
                               1, INT_MAX, 600 * APR_USEC_PER_SEC },
     [H2X_TLS_WARM_UP_SIZE] = { "H2TLSWarmUpSize", KIND_NUMBER,
-                               0, APR_INT64_MAX, 1024 * 1024 },
+                               0, APR_INT64_MAX, 64 * 1024 },
     [H2X_TLS_COOL_DOWN_SECS] = { "H2TLSCoolDownSecs", KIND_NUMBER,
                                  0, INT_MAX, 1 },
     [H2X_MAX_DATA_FRAME_LEN] = { "H2MaxDataFrameLen", KIND_NUMBER,

@@ -100,7 +100,7 @@ def small_bytes(records):
 @pytest.mark.parametrize("config,size,most", [
     ("H2TLSWarmUpSize 100000", 100000, 150000),
     ("H2TLSWarmUpSize 500000\nH2TLSCoolDownSecs 0", 500000, 580000),
-    ("", 1 << 20, 1200000),
+    ("", 1 << 16, 80000),
     ("H2TLSWarmUpSize 0", 0, 0),
 ], ids=["100000", "500000", "unset", "0"])
 def test_tls_warm_up(httpd, path, config, size, most):
