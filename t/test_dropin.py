@@ -425,6 +425,11 @@ def test_same_announcements(pair, path, host, push):
                     "where the virtual host has it off")
     one, other = (twins.ask(server, Case(path=path), push=push, host=host)
                   for server in pair)
+    if path.startswith("/cgi/"):
+        # httpd has a length if all that a script says is there at once
+        for answer in one, other:
+            answer["fields"] = [field for field in answer["fields"]
+                                if field[0] != "content-length"]
     assert not twins.differences(one, other)
 
 
