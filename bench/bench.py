@@ -39,7 +39,7 @@ SLOW = '/cgi-bin/slow'  # answers after two seconds
 
 # --- rows: each returns a value, and details for the JSON file --------------
 
-def h2load(server, path, c, m, scheme, count, timeout=30):
+def h2load(server, path, c, m, scheme, count, timeout=30, prefix=()):
     """Runs `count` requests; returns how many were answered in a second.
     Counted runs, since h2load overlooks lost connections and unanswered
     requests in runs of a given duration."""
@@ -47,7 +47,8 @@ def h2load(server, path, c, m, scheme, count, timeout=30):
         scheme, server.tls if scheme == 'https' else server.clear, path)
     try:
         run = subprocess.run(
-            ['h2load', '-t1', '-c%d' % c, '-m%d' % m, '-n%d' % count, url],
+            [*prefix,
+             'h2load', '-t1', '-c%d' % c, '-m%d' % m, '-n%d' % count, url],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=timeout)
     except subprocess.TimeoutExpired:

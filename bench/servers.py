@@ -81,16 +81,18 @@ class Server:
                 user=user.replace('%s', ACCOUNT) if ACCOUNT else ''))
         return conf
 
-    def start(self):
+    alone = ()      # arguments for a single process
+
+    def start(self, prefix=(), alone=False, user=None):
         """Starts the server and waits until both ports answer."""
         self.tls, self.clear = free_ports(2)
-        argv = self.command()
+        argv = [*prefix, *self.command(), *(self.alone if alone else ())]
         if os.path.exists(self.error_log):      # of the one before
             os.replace(self.error_log, self.error_log + '.old')
         with open(os.path.join(self.dir, 'output'), 'wb') as out:
             self.proc = subprocess.Popen(argv, stdout=out, stderr=out,
-                                         stdin=subprocess.DEVNULL)
-        until = time.monotonic() + 10
+                                         user=user, stdin=subprocess.DEVNULL)
+        until = time.monotonic() + (60 if prefix else 10)
         for port in (self.tls, self.clear):
             while not self.answers(port):
                 if self.proc.poll() is not None or time.monotonic() > until:
@@ -186,6 +188,7 @@ class Httpd(Server):
     program = ask_apxs('sbindir') + '/' + ask_apxs('progname')
     modules = ask_apxs('LIBEXECDIR')
     path = os.path.join(modules, 'mod_http2.so')
+    alone = ['-DONE_PROCESS']
     others = '''unixd log_config logio mpm_event access_compat alias auth_basic
         authn_core authn_file authz_core authz_host authz_user autoindex cgid
         deflate dir env filter mime negotiation reqtimeout setenvif
@@ -228,6 +231,7 @@ class H2x(Httpd):
 
 class Nginx(Server):
     title, program = 'nginx', find('nginx')
+    alone = ['-g', 'master_process off;']
 
     @classmethod
     def version(cls):
