@@ -22,6 +22,11 @@ ACCOUNT = None if os.geteuid() else next(
     if u in {p.pw_name for p in pwd.getpwall()})
 
 
+# threads of a child of httpd and of both, concurrent streams of a connection
+LARGE = {'threads': 256, 'workers': 512, 'streams': 1000}
+SMALL = {'threads': 64, 'workers': 128, 'streams': 100}
+
+
 def output_of(*argv):
     """What a program says (both streams), or '' when it cannot run."""
     try:
@@ -57,13 +62,21 @@ class Server:
     """A subclass has a title, its program (None: not installed), `needs`,
     version(), and command(), which writes the configuration."""
 
-    def __init__(self, name, base):
+    listens = 'tls', 'clear'    # the ports that it has
+    alone = ()                  # arguments for a single process
+    small = False               # few threads and streams
+
+    def __init__(self, name, base, backend=None):
+        """`backend`: the server that /proxy leads to."""
         self.name, self.base, self.proc = name, base, None
+        self.backend = backend
         self.dir = os.path.join(base, name)
         self.access_log = os.path.join(self.dir, 'access.log')
         self.error_log = os.path.join(self.dir, 'error.log')
-        os.mkdir(self.dir)
+        self.uploads = os.path.join(self.dir, 'up')
+        os.makedirs(self.uploads)
         os.chmod(self.dir, 0o755)
+        os.chmod(self.uploads, 0o777)
 
     @classmethod
     def missing(cls):
@@ -78,13 +91,13 @@ class Server:
             f.write(text.substitute(
                 keys, dir=self.dir, root=self.base, cores=CORES, tls=self.tls,
                 clear=self.clear,
+                backend=self.backend.clear if self.backend else 9,
+                **(SMALL if self.small else LARGE),
                 user=user.replace('%s', ACCOUNT) if ACCOUNT else ''))
         return conf
 
-    alone = ()      # arguments for a single process
-
     def start(self, prefix=(), alone=False, user=None):
-        """Starts the server and waits until both ports answer."""
+        """Starts the server and waits until its ports answer."""
         self.tls, self.clear = free_ports(2)
         argv = [*prefix, *self.command(), *(self.alone if alone else ())]
         if os.path.exists(self.error_log):      # of the one before
@@ -93,8 +106,8 @@ class Server:
             self.proc = subprocess.Popen(argv, stdout=out, stderr=out,
                                          user=user, stdin=subprocess.DEVNULL)
         until = time.monotonic() + (60 if prefix else 10)
-        for port in (self.tls, self.clear):
-            while not self.answers(port):
+        for port in self.listens:
+            while not self.answers(getattr(self, port)):
                 if self.proc.poll() is not None or time.monotonic() > until:
                     raise SystemExit('bench: %s does not start:\n%s'
                                      % (self.name, self.complaints()))
@@ -136,6 +149,13 @@ class Server:
             self.proc.wait()
         self.proc = None
 
+    def prepare(self, small):
+        """Starts it anew if it shall be small, or was for the row before."""
+        if small or self.small:
+            self.stop()
+            self.small = small
+            self.start()
+
     def pids(self):
         """The master and all its descendants."""
         parents = {}
@@ -166,6 +186,10 @@ class Server:
                 total += int(re.search(r'^Pss:\s+(\d+)', f.read(), re.M)[1])
         return total
 
+    def all_threads(self):
+        return sum(len(os.listdir('/proc/%d/task' % pid))
+                   for pid in self.pids())
+
     def check(self):
         """After a measurement: it was logged, and no process crashed."""
         if self.proc.poll() is not None:
@@ -191,8 +215,8 @@ class Httpd(Server):
     alone = ['-DONE_PROCESS']
     others = '''unixd log_config logio mpm_event access_compat alias auth_basic
         authn_core authn_file authz_core authz_host authz_user autoindex cgid
-        deflate dir env filter mime negotiation reqtimeout setenvif
-        socache_shmcb ssl status'''.split()     # those compiled in are skipped
+        dav dav_fs deflate dir env filter mime negotiation proxy proxy_http
+        reqtimeout setenvif socache_shmcb ssl status'''.split()     # those compiled in are skipped
 
     @classmethod
     def missing(cls):
@@ -211,6 +235,7 @@ class Httpd(Server):
     def command(self):
         files = {m: '%s/mod_%s.so' % (self.modules, m) for m in self.others}
         files[self.module] = self.path
+        files['discard'] = self.base + '/mod_discard.so'
         load = '\n'.join('LoadModule %s_module "%s"' % (m, f)
                          for m, f in files.items() if os.path.exists(f))
         conf = self.configure('httpd.conf', 'User %s\nGroup %s', load=load)
@@ -239,6 +264,15 @@ class Nginx(Server):
 
     def command(self):
         conf = self.configure('nginx.conf', 'user %s;')
+        return [self.program, '-p', self.dir, '-e', self.error_log, '-c', conf]
+
+
+class Backend(Nginx):
+    """What the others are a proxy for."""
+    listens = 'clear',
+
+    def command(self):
+        conf = self.configure('backend.conf', 'user %s;')
         return [self.program, '-p', self.dir, '-e', self.error_log, '-c', conf]
 
 
