@@ -17,11 +17,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
-import bench
+import files
 from client import Failed
+from rows import Load
 from servers import ACCOUNT, SERVERS
 
 CALLS = '''accept4 clock_nanosleep close epoll_ctl epoll_pwait epoll_wait fcntl
@@ -44,11 +44,9 @@ def system_calls(server, options):
     server.start()
     try:
         for count in options.counts:
-            bench.h2load(server, options.path, options.c, options.m,
-                         options.scheme, count, prefix=[
-                             'perf', 'stat', '-x,', '-o', out, '-e',
-                             ','.join(events), '-p',
-                             ','.join(map(str, server.pids()))])
+            options.load.run(server, count, prefix=[
+                'perf', 'stat', '-x,', '-o', out, '-e', ','.join(events),
+                '-p', ','.join(map(str, server.pids()))])
             with open(out) as f:
                 counts.append({
                     re.sub(r'.*sys_enter_?', '', field[2]) or 'all':
@@ -83,11 +81,10 @@ def instructions(server, options):
         '--callgrind-out-file=' + out], alone=True, user=ACCOUNT)
     costs = []
     try:
-        load = options.path, options.c, options.m, options.scheme
-        bench.h2load(server, *load, options.counts[0], 300)     # warms it up
+        options.load.run(server, options.counts[0], 300)     # warms it up
         control(server, '--zero')
         for turn, count in enumerate(options.counts, 1):
-            bench.h2load(server, *load, count, 300)
+            options.load.run(server, count, 300)
             control(server, '--dump')
             costs.append(read_dump('%s.%d' % (out, turn)))
     finally:
@@ -148,7 +145,7 @@ def parse():
     parser.add_argument('--servers', default='h2x',
                         help='by commas (%s); default h2x, whose file '
                         'H2X_MODULE_SO names' % ' '.join(SERVERS))
-    parser.add_argument('--path', default='/1k.png', choices=bench.FILES,
+    parser.add_argument('--path', default='/1k.png', choices=files.FILES,
                         metavar='PATH', help='default /1k.png')
     parser.add_argument('--h2c', dest='scheme', action='store_const',
                         const='http', default='https',
@@ -160,14 +157,15 @@ def parse():
     parser.add_argument('--only', choices=('calls', 'instructions'))
     options = parser.parse_args()
     options.counts = 1000, 5000
+    options.load = Load(options.path, options.c, options.m, options.scheme)
     return options
 
 
 def main():
     options = parse()
-    base = tempfile.mkdtemp(prefix='h2x-cost-')
+    base = files.make_base()
     try:
-        bench.make_site(base)
+        files.make_site(base)
         for name in options.servers.split(','):
             server = SERVERS[name](name, base)
             print('# %s, %s, %d x %d\n' % (server.version(), options.path,

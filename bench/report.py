@@ -10,13 +10,13 @@ from xml.sax.saxutils import escape
 FULL = 0.85     # of the processors in use: the machine is full
 TWINS = {       # work over HTTP/2: the rows of HTTP/1.1 to compare it with,
                 # on as many connections, and with as many in flight
-    'proxy-16x10': ('http1-16', 'http1-160'),
-    'proxy-1x50': ('http1-1', 'http1-50'),
-    'proxy-1x1': ('http1-1', 'http1-1')}
+    'http2-16x10': ('http1-16', 'http1-160'),
+    'http2-1x50': ('http1-1', 'http1-50'),
+    'http2-1x1': ('http1-1', 'http1-1')}
 DETAILS = {
     'server_cpu_us': 'processor time of the server for a request, µs',
-    'threads': 'threads that the server has more, with the downloads',
-    'busy': 'busy threads more, by mod_status'}
+    'threads': 'threads more than before',
+    'busy': 'busy threads more than before, by mod_status'}
 SCALING = {
     'connections': 'requests per second by connections',
     'streams': 'requests per second by streams'}

@@ -20,7 +20,7 @@ CIPHER = 'TLS_AES_128_GCM_SHA256'
 TLS = ('TLS Protocol: TLSv1.3', 'Cipher: ' + CIPHER,
        'Server Temp Key: X25519 253 bits')
 HELD = 1000             # connections of the memory rows
-LARGE = '/10m.bin'
+BIG = '/10m.bin'
 HTTPD = ('h2x', 'stock')
 WEB_DAV = (*HTTPD, 'nginx')
 
@@ -48,7 +48,7 @@ class Load:
         argv = [*prefix, 'h2load', '-t1', '-c%d' % self.c, '-m%d' % self.m,
                 '-n%d' % count, *self.argv]
         if self.upload:
-            sent = server.base + '/www' + LARGE
+            sent = server.base + '/www' + BIG
             argv += ['-d', sent, '-H', ':method: ' + self.upload]
         argv.append('%s://127.0.0.1:%d%s' % (self.scheme, port, self.path))
         try:
@@ -211,7 +211,7 @@ def begin(server, window, before):
     """A client whose download has begun, besides as many as were `before`."""
     try:
         client = Client(server.tls, FILES, window, 64 << 10)
-        client.send(LARGE)
+        client.send(BIG)
         if select.select([client.sock], [], [], 10)[0]:
             return client
     except OSError:     # also a timeout
@@ -230,37 +230,31 @@ def busy_workers(server):
 
 
 class Row:
-    """`few`: long and steady, so that few rounds will do.  `small`: the
-    server is started anew for the row, with less room for threads and
-    streams, which takes memory by itself.  `needs`: what has to be there,
-    "backend", "module" or "way"."""
+    """`few`: long and steady, so that few rounds will do.  `large`: it needs
+    more threads and streams than usual.  `fresh`: it needs a server that has
+    done nothing yet.  `needs`: what else, "backend", "module" or "way"."""
 
     def __init__(self, name, title, unit, measure, servers=None,
-                 section='main', few=False, small=False, needs=None):
+                 section='main', few=False, large=False, fresh=False,
+                 needs=None):
         self.name, self.title, self.unit = name, title, unit
         self.measure, self.servers = measure, servers
-        self.section, self.few = section, few
-        self.small, self.needs = small, needs
+        self.section, self.few, self.needs = section, few, needs
+        self.large, self.fresh = large, fresh
         self.more_is_better = unit == 'req/s'
 
     def runs_on(self, name):
         return self.servers is None or name in self.servers
 
 
-def row(name, title, *args, **more):
+def load(name, title, *args, **more):
     """A row of requests per second under load."""
     kinds = {key: more.pop(key) for key in ('scheme', 'http1', 'upload')
              if key in more}
     return Row(name, title, 'req/s', Load(*args, **kinds), **more)
 
 
-def far(name, title, *args, **more):
-    return Row(name, title, 'ms', Far(Load(*args, **more)), few=True,
-               needs='way', servers=WEB_DAV if more else None)
-
-
-def rows():
-    proxied = '/proxy/1k.png'
+def small_files():
     for name, title, *work in (
             ('1k-16x10', '1 KB file, 16 connections x 10 streams',
              '/1k.png', 16, 10),
@@ -268,44 +262,76 @@ def rows():
             ('1k-1x1', '1 KB file, 1 x 1', '/1k.png', 1, 1),
             ('1k-h2c', '1 KB file, 16 x 10, h2c', '/1k.png', 16, 10, 'http'),
             ('100k-16x10', '100 KB file, 16 x 10', '/100k.png', 16, 10),
-            ('10m-1x1', '10 MB file, 1 x 1', LARGE, 1, 1),
-            ('10m-8x4', '10 MB file, 8 x 4', LARGE, 8, 4)):
-        yield row(name, title, *work)
+            ('10m-1x1', '10 MB file, 1 x 1', BIG, 1, 1),
+            ('10m-8x4', '10 MB file, 8 x 4', BIG, 8, 4)):
+        yield load(name, title, *work)
     yield Row('page', 'page: HTML and 100 small parts, new connection', 'ms',
               page)
+
+
+def proxied():
+    path = '/proxy/1k.png'
     for c, m in (16, 10), (1, 50), (1, 1):
-        yield row('proxy-%dx%d' % (c, m), '1 KB proxied, %d x %d' % (c, m),
-                  proxied, c, m, needs='backend')
-    for c in 1, 16, 50, 160:
-        yield row('http1-%d' % c, '1 KB proxied, HTTP/1.1, %d connections' % c,
-                  proxied, c, 1, http1=True, servers=('h2x',),
-                  section='http1', needs='backend')
+        yield load('proxy-%dx%d' % (c, m), '1 KB proxied, %d x %d' % (c, m),
+                   path, c, m, needs='backend')
+
+
+def uploads():
     for method, path in ('PUT', '/put/10m.bin'), ('POST', '/post'):
         for c, m in (1, 1), (8, 4):
-            yield row('%s-%dx%d' % (method.lower(), c, m),
-                      '10 MB %s, %d x %d' % (method, c, m), path, c, m,
-                      upload=method, servers=WEB_DAV,
-                      needs='module' if method == 'POST' else None)
-    yield far('far-down', '10 MB file over 50 ms round trip', LARGE, 1, 1)
-    yield far('far-up', '10 MB POST over 50 ms round trip', '/post', 1, 1,
-              upload='POST')
+            yield load('%s-%dx%d' % (method.lower(), c, m),
+                       '10 MB %s, %d x %d' % (method, c, m), path, c, m,
+                       upload=method, servers=WEB_DAV,
+                       needs='module' if method == 'POST' else None)
+
+
+def far_away():
+    yield Row('far-down', '10 MB file over 50 ms round trip', 'ms',
+              Far(Load(BIG, 1, 1)), few=True, needs='way')
+    yield Row('far-up', '10 MB POST over 50 ms round trip', 'ms',
+              Far(Load('/post', 1, 1, upload='POST')), few=True, needs='way',
+              servers=WEB_DAV)
+
+
+def memory():
+    held = '(PSS, %s held)' % format(HELD, ',')
+    for name, title, measure in (
+            ('idle', 'idle TLS connection ' + held, idle),
+            ('stalled', 'stalled 10 MB download %s, socket unread' % held,
+             stalled(1 << 24)),
+            ('stalled-window', 'the same, window of 64 KB used up',
+             stalled(65535))):
+        yield Row(name, title, 'KB', measure, few=True, fresh=True)
+
+
+def behind_slow():
     for n in 10, 90, 190:
-        yield Row('slow-%d' % n, '1 KB file behind %d two-second CGIs on its '
-                  'connection' % n, 'ms', slow(n), servers=HTTPD, few=True)
-    held = format(HELD, ',')
-    yield Row('idle', 'memory of an idle TLS connection (PSS, %s held)' % held,
-              'KB', idle, few=True, small=True)
-    yield Row('stalled', 'memory of a stalled 10 MB download (PSS, %s held), '
-              'its socket unread' % held, 'KB', stalled(1 << 24), few=True,
-              small=True)
-    yield Row('stalled-window', 'the same, its window of 64 KB used up', 'KB',
-              stalled(65535), few=True, small=True)
+        yield Row('slow-%d' % n, '1 KB file behind %d two-second CGIs' % n,
+                  'ms', slow(n), servers=HTTPD, few=True, large=True)
+
+
+def http1():
+    """Through the same httpd, HTTP/2 and HTTP/1.1 with as many connections
+    or requests in flight."""
+    for c, m in (16, 10), (1, 50), (1, 1):
+        yield load('http2-%dx%d' % (c, m), '1 KB proxied, %d x %d' % (c, m),
+                   '/proxy/1k.png', c, m, servers=('h2x',), section='http1',
+                   needs='backend', few=True, large=True)
+    for c in 1, 16, 50, 160:
+        yield load('http1-%d' % c, '1 KB proxied, HTTP/1.1, %d connections'
+                   % c, '/proxy/1k.png', c, 1, http1=True, servers=('h2x',),
+                   section='http1', needs='backend', few=True, large=True)
+
+
+def scaling():
     for c in 1, 4, 16, 64, 256:
-        yield row('connections-%d' % c, '%d x 10' % c, '/1k.png', c, 10,
-                  servers=('h2x',), section='connections', few=True)
+        yield load('connections-%d' % c, '%d x 10' % c, '/1k.png', c, 10,
+                   servers=('h2x',), section='connections', few=True,
+                   large=True)
     for m in 1, 10, 100, 1000:
-        yield row('streams-%d' % m, '1 x %d' % m, '/1k.png', 1, m,
-                  servers=('h2x',), section='streams', few=True)
+        yield load('streams-%d' % m, '1 x %d' % m, '/1k.png', 1, m,
+                   servers=('h2x',), section='streams', few=True, large=True)
 
 
-ROWS = list(rows())
+ROWS = [*small_files(), *proxied(), *uploads(), *far_away(), *memory(),
+        *behind_slow(), *http1(), *scaling()]

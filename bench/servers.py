@@ -23,8 +23,8 @@ ACCOUNT = None if os.geteuid() else next(
 
 
 # threads of a child of httpd and of both, concurrent streams of a connection
+USUAL = {'threads': 64, 'workers': 128, 'streams': 100}
 LARGE = {'threads': 256, 'workers': 512, 'streams': 1000}
-SMALL = {'threads': 64, 'workers': 128, 'streams': 100}
 
 
 def output_of(*argv):
@@ -64,7 +64,7 @@ class Server:
 
     listens = 'tls', 'clear'    # the ports that it has
     alone = ()                  # arguments for a single process
-    small = False               # few threads and streams
+    large = False               # more threads and streams than usual
 
     def __init__(self, name, base, backend=None):
         """`backend`: the server that /proxy leads to."""
@@ -92,7 +92,7 @@ class Server:
                 keys, dir=self.dir, root=self.base, cores=CORES, tls=self.tls,
                 clear=self.clear,
                 backend=self.backend.clear if self.backend else 9,
-                **(SMALL if self.small else LARGE),
+                **(LARGE if self.large else USUAL),
                 user=user.replace('%s', ACCOUNT) if ACCOUNT else ''))
         return conf
 
@@ -149,11 +149,11 @@ class Server:
             self.proc.wait()
         self.proc = None
 
-    def prepare(self, small):
-        """Starts it anew if it shall be small, or was for the row before."""
-        if small or self.small:
+    def prepare(self, large, fresh):
+        """Makes it large or of usual size; `fresh`: it is started anew."""
+        if fresh or large != self.large:
             self.stop()
-            self.small = small
+            self.large = large
             self.start()
 
     def pids(self):
