@@ -120,7 +120,8 @@ def surroundings(options, names):
         model = re.search(r'model name\s*: (.*)', f.read())
     versions = {n: SERVERS[n].version() for n in names}
     versions['h2load'] = output_of('h2load', '--version').strip()
-    versions['openssl'] = output_of('openssl', 'version').split(' (')[0].strip()
+    openssl = output_of('openssl', 'version').split(' (')
+    versions['openssl'] = openssl[0].strip()
     return {'date': time.strftime('%Y-%m-%d %H:%M %z'),
             'command': ' '.join(['bench.py', *sys.argv[1:]]),
             'rounds': options.rounds, 'few': min(options.few, options.rounds),

@@ -67,7 +67,8 @@ class Client:
         for path in paths:
             block = b'\x82\x87\x04%c%b\x01\x09localhost' % (
                 len(path), path.encode())
-            out += frame(HEADERS, END_STREAM | END_HEADERS, self.next_id, block)
+            out += frame(HEADERS, END_STREAM | END_HEADERS, self.next_id,
+                         block)
             self.open[self.next_id] = [path, False, 0]
             self.next_id += 2
         self.sock.sendall(out)

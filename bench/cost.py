@@ -24,11 +24,11 @@ from client import Failed
 from rows import Load
 from servers import ACCOUNT, SERVERS
 
-CALLS = '''accept4 clock_nanosleep close epoll_ctl epoll_pwait epoll_wait fcntl
-    fstat futex getpid getsockname getsockopt gettid lseek madvise mmap mprotect
-    munmap newfstat newfstatat newlstat newstat openat pipe2 poll pread64 read
-    readv recvfrom recvmsg sched_yield sendfile64 sendmsg sendto setsockopt
-    shutdown socketpair splice statx write writev'''.split()
+CALLS = '''accept4 clock_nanosleep close epoll_ctl epoll_pwait epoll_wait
+    fcntl fstat futex getpid getsockname getsockopt gettid lseek madvise mmap
+    mprotect munmap newfstat newfstatat newlstat newstat openat pipe2 poll
+    pread64 read readv recvfrom recvmsg sched_yield sendfile64 sendmsg sendto
+    setsockopt shutdown socketpair splice statx write writev'''.split()
 
 
 # --- system calls -----------------------------------------------------------

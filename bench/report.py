@@ -23,8 +23,13 @@ SCALING = {
 
 
 def number(value):
-    return format(value, ',.0f' if value >= 100 or value == int(value)
-                  else '.1f')
+    whole = value >= 100 or value == int(value)
+    return format(value, ',.0f' if whole else '.1f')
+
+
+def short(ratio):
+    """A ratio, in three digits or two behind the point."""
+    return number(ratio) if ratio >= 100 else '%.3g' % round(ratio, 2)
 
 
 def reason(cell):
@@ -85,7 +90,7 @@ def main_table(report, notes):
             if 'median' in cell and cell.get('client_busy', 0) > 0.95:
                 text, at_limit = text + ' *', True
             line.append(text)
-        line += ['%.3g' % row['ratios'][n] if n in row['ratios'] else ''
+        line += [short(row['ratios'][n]) if n in row['ratios'] else ''
                  for n in names[1:]]
         spread = max((c.get('spread', -1) for c in row['servers'].values()),
                      default=-1)
@@ -124,7 +129,7 @@ def http1_table(report):
         line = [row['title'], number(own)]
         for twin in TWINS[row['id']]:
             other = median(report, twin)
-            line += [number(other), '%.3g' % (own / other)] if other else [
+            line += [number(other), short(own / other)] if other else [
                 '', '']
         lines.append(line)
     head = ['req/s through %s\'s httpd' % report['titles'][
@@ -202,7 +207,7 @@ def markdown(report):
 
 # --- the chart --------------------------------------------------------------
 
-LEFT, WIDTH, STEP, BAR, TOP = 330, 480, 38, 13, 74
+LEFT, WIDTH, STEP, BAR, TOP = 350, 480, 38, 13, 74
 LOW, HIGH = -2, 5       # of the axis: powers of two
 COLOURS = ('#b35900', '#ff9e45'), ('#0b62c4', '#6cb0ff')    # light, dark
 STYLE = '''
@@ -260,17 +265,23 @@ def chart(report):
                       '\N{RIGHTWARDS ARROW}', 'text-anchor="middle"'))
     for i, row in enumerate(rows):
         y = TOP + STEP * i
-        parts.append(text(LEFT - 12, y + 17, row['title'][:48],
-                          'text-anchor="end"'))
+        name = re.sub(r' \(.*\)', '', row['title'])
+        parts.append(text(LEFT - 12, y + 17, name, 'text-anchor="end"'))
         for j, name in enumerate(others):
-            if name in row['ratios']:
-                parts += bar(j, y + j * (BAR + 1), row['ratios'][name])
+            parts += bar(j, y + j * (BAR + 1), row, name)
     return '\n'.join([*parts, '</svg>', ''])
 
 
-def bar(kind, y, ratio):
-    one, (x, beyond) = across(1)[0], across(ratio)
-    label = ('\N{MUCH GREATER-THAN} ' if beyond else '') + short(ratio)
+def bar(kind, y, row, name):
+    """The bar of a ratio and its label, or the word that there is none."""
+    one = across(1)[0]
+    if name not in row['ratios']:
+        cell = row['servers'].get(name, {})
+        return [text(one + 5, y + 11, 'unable')] if 'unable' in cell else []
+    ratio = row['ratios'][name]
+    x, beyond = across(ratio)
+    label = ('' if not beyond else '\N{MUCH LESS-THAN} ' if ratio < 1
+             else '\N{MUCH GREATER-THAN} ') + short(ratio)
     return ['<rect class="s%d" x="%.1f" y="%d" width="%.1f" height="%d"/>' % (
         kind, min(one, x), y, max(abs(x - one), 1), BAR),
         text(max(one, x) + 5, y + 11, label)]
@@ -278,10 +289,6 @@ def bar(kind, y, ratio):
 
 def text(x, y, words, more=''):
     return '<text x="%.1f" y="%d" %s>%s</text>' % (x, y, more, escape(words))
-
-
-def short(ratio):
-    return '%.3g' % ratio if ratio < 100 else number(ratio)
 
 
 # --- files ------------------------------------------------------------------

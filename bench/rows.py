@@ -28,10 +28,13 @@ WEB_DAV = (*HTTPD, 'nginx')
 class Load:
     """h2load: `c` connections with `m` requests in flight on each.  A path
     below /proxy is that of the same file, from the backend.  With `upload`,
-    a method, 10 MB go to the path."""
+    a method, 10 MB go to the path.  With `connected`, the time that it takes
+    to connect does not count."""
 
-    def __init__(self, path, c, m, scheme='https', http1=False, upload=None):
+    def __init__(self, path, c, m, scheme='https', http1=False, upload=None,
+                 connected=False):
         self.path, self.c, self.m, self.scheme = path, c, m, scheme
+        self.connected = connected
         self.upload, self.argv = upload, ['--h1'] if http1 else []
         self.size = 0 if upload else FILES[path.replace('/proxy', '')]
         protocol = ('http/1.1' if http1 else 'h2c' if scheme == 'http'
@@ -94,6 +97,9 @@ class Load:
         took = time.monotonic() - begin[0]
         by_server = server.cpu() - begin[1]
         by_client = client_cpu() - begin[2]
+        if self.connected:
+            connecting = self.c / self.run(server, self.c)
+            rate = (count - self.c) / (count / rate - connecting)
         return rate, {'requests': count,
                       'server_cpu_us': by_server / count * 1e6,
                       'client_busy': by_client / took,
@@ -249,8 +255,8 @@ class Row:
 
 def load(name, title, *args, **more):
     """A row of requests per second under load."""
-    kinds = {key: more.pop(key) for key in ('scheme', 'http1', 'upload')
-             if key in more}
+    kinds = {key: more.pop(key) for key in ('scheme', 'http1', 'upload',
+                                           'connected') if key in more}
     return Row(name, title, 'req/s', Load(*args, **kinds), **more)
 
 
@@ -296,10 +302,10 @@ def far_away():
 def memory():
     held = '(PSS, %s held)' % format(HELD, ',')
     for name, title, measure in (
-            ('idle', 'idle TLS connection ' + held, idle),
-            ('stalled', 'stalled 10 MB download %s, socket unread' % held,
+            ('idle', 'memory: idle TLS connection ' + held, idle),
+            ('stalled', 'memory: 10 MB download %s, socket unread' % held,
              stalled(1 << 24)),
-            ('stalled-window', 'the same, window of 64 KB used up',
+            ('stalled-window', 'memory: the same, window of 64 KB used up',
              stalled(65535))):
         yield Row(name, title, 'KB', measure, few=True, fresh=True)
 
@@ -326,8 +332,8 @@ def http1():
 def scaling():
     for c in 1, 4, 16, 64, 256:
         yield load('connections-%d' % c, '%d x 10' % c, '/1k.png', c, 10,
-                   servers=('h2x',), section='connections', few=True,
-                   large=True)
+                   connected=True, servers=('h2x',), section='connections',
+                   few=True, large=True)
     for m in 1, 10, 100, 1000:
         yield load('streams-%d' % m, '1 x %d' % m, '/1k.png', 1, m,
                    servers=('h2x',), section='streams', few=True, large=True)

@@ -39,7 +39,8 @@ def output_of(*argv):
 def find(*names):
     """The first of these programs that is installed, or None."""
     path = os.environ.get('PATH', '') + ':/usr/sbin'
-    return next(filter(None, (shutil.which(n, path=path) for n in names)), None)
+    found = (shutil.which(n, path=path) for n in names)
+    return next(filter(None, found), None)
 
 
 def free_ports(count):
@@ -162,7 +163,8 @@ class Server:
         for pid in filter(str.isdigit, os.listdir('/proc')):
             try:
                 with open('/proc/%s/stat' % pid) as f:
-                    parents[int(pid)] = int(f.read().rsplit(')')[-1].split()[1])
+                    fields = f.read().rsplit(')')[-1].split()
+                parents[int(pid)] = int(fields[1])
             except (FileNotFoundError, ProcessLookupError):
                 pass
         mine = [self.proc.pid]
@@ -207,16 +209,17 @@ class Server:
 
 
 class Httpd(Server):
-    """httpd with its own HTTP/2 module; H2x below puts another in its place."""
+    """httpd with its own HTTP/2 module; H2x below puts another there."""
     title, module = 'mod_http2', 'http2'
     program = ask_apxs('sbindir') + '/' + ask_apxs('progname')
     modules = ask_apxs('LIBEXECDIR')
     path = os.path.join(modules, 'mod_http2.so')
     alone = ['-DONE_PROCESS']
+    # those compiled in are skipped
     others = '''unixd log_config logio mpm_event access_compat alias auth_basic
         authn_core authn_file authz_core authz_host authz_user autoindex cgid
         dav dav_fs deflate dir env filter mime negotiation proxy proxy_http
-        reqtimeout setenvif socache_shmcb ssl status'''.split()     # those compiled in are skipped
+        reqtimeout setenvif socache_shmcb ssl status'''.split()
 
     @classmethod
     def missing(cls):
