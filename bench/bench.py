@@ -90,7 +90,7 @@ def measure(rows, names, options):
                 Far.way = staticmethod(
                     delay.by_relay(files.build_program(base, 'relay')))
             if needs & {'module', 'way'} and set(HTTPD) & set(names):
-                files.build_module(base, 'discard')
+                files.build_module(base, 'bench')
             backend = Backend('backend', base) if 'backend' in needs else None
             if backend:
                 stack.callback(backend.stop)

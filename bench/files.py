@@ -14,7 +14,7 @@ from servers import HERE, ask_apxs
 PARTS = {'/parts/%03d.png' % i: 300 + 27 * i for i in range(100)}
 FILES = {'/page.html': 0, '/1k.png': 1024, '/100k.png': 100 << 10,
          '/10m.bin': 10 << 20, **PARTS}
-SLOW = '/cgi-bin/slow'  # answers after two seconds
+CGI = '/cgi-bin/slow'   # answers after two seconds
 MEMORY = '/dev/shm'     # no disk takes part where there is room
 ROOM = 1 << 30
 
@@ -42,10 +42,10 @@ def make_site(base):
                       else noise.randbytes(size))
     with open(base + '/mime.types', 'w') as out:
         out.write('text/html html\nimage/png png\n')
-    with open(base + SLOW, 'w') as out:
+    with open(base + CGI, 'w') as out:
         out.write('#!/bin/sh\nsleep 2\n'
                   'printf "Content-Type: text/plain\\n\\nok\\n"\n')
-    os.chmod(base + SLOW, 0o755)
+    os.chmod(base + CGI, 0o755)
     subprocess.run(
         ['openssl', 'req', '-x509', '-newkey', 'ec', '-nodes', '-days', '30',
          '-pkeyopt', 'ec_paramgen_curve:P-256', '-subj', '/CN=localhost',

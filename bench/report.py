@@ -174,11 +174,11 @@ def detail_table(report, key):
 def explanations(report, at_limit):
     first = report['titles'][report['names'][0]]
     text = (
-        'Medians of %d rounds (of %d for transfers over 50 ms, CGI, memory '
-        'and scaling). Against a server: how many times better %s is, '
-        'for times and memory too. Spread: from the lowest to '
-        'the highest value of the least steady server, relative to its '
-        'median.' % (report['rounds'], report['few'], first))
+        'Medians of %d rounds (of %d for transfers over 50 ms, slow handlers, '
+        'memory and scaling). Against a server: how many times better %s is, '
+        'for times and memory too. Spread: from the lowest to the highest '
+        'value of the least steady server, relative to its median.'
+        % (report['rounds'], report['few'], first))
     if report['delay']:
         text += ' The 50 ms are made by %s.' % report['delay']
     if at_limit:

@@ -238,7 +238,7 @@ class Httpd(Server):
     def command(self):
         files = {m: '%s/mod_%s.so' % (self.modules, m) for m in self.others}
         files[self.module] = self.path
-        files['discard'] = self.base + '/mod_discard.so'
+        files['bench'] = self.base + '/mod_bench.so'
         load = '\n'.join('LoadModule %s_module "%s"' % (m, f)
                          for m, f in files.items() if os.path.exists(f))
         conf = self.configure('httpd.conf', 'User %s\nGroup %s', load=load)

@@ -1,7 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /* SetHandler bench-discard: reads a request's body and forgets it. Answers
- * 204 when all of Content-Length came, else 400. */
+ * 204 when all of Content-Length came, else 400.
+ * SetHandler bench-slow: answers after two seconds. */
 
 #include "httpd.h"
 #include "http_config.h"
@@ -53,12 +54,24 @@ static int discard(request_rec *r)
     return HTTP_NO_CONTENT;
 }
 
+static int answer_late(request_rec *r)
+{
+    if (!r->handler || strcmp(r->handler, "bench-slow")) {
+        return DECLINED;
+    }
+    apr_sleep(apr_time_from_sec(2));
+    ap_set_content_type(r, "text/plain");
+    ap_rputs("ok\n", r);
+    return OK;
+}
+
 static void register_hooks(apr_pool_t *pool)
 {
     ap_hook_handler(discard, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(answer_late, NULL, NULL, APR_HOOK_MIDDLE);
 }
 
-AP_DECLARE_MODULE(discard) = {
+AP_DECLARE_MODULE(bench) = {
     STANDARD20_MODULE_STUFF,
     NULL, NULL, NULL, NULL, NULL,
     register_hooks
