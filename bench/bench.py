@@ -57,7 +57,7 @@ def measure_all(rows, names, options, base, backend):
 
 def measure_one(row, server, seconds, result, turn):
     try:
-        server.prepare(row.large, row.fresh)
+        server.prepare(row.setup, row.fresh)
         value, details = row.measure(server, seconds)
         server.check()
         result['values'].append(value)

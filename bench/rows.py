@@ -237,17 +237,17 @@ def busy_workers(server):
 
 
 class Row:
-    """`few`: long and steady, so that few rounds will do.  `large`: it needs
-    more threads and streams than usual.  `fresh`: it needs a server that has
-    done nothing yet.  `needs`: what else, "backend", "module" or "way"."""
+    """`few`: long and steady, so that few rounds will do.  `setup`: one of
+    servers.SETUPS.  `fresh`: it needs a server that has done nothing yet.
+    `needs`: what else it does, "backend", "module" or "way"."""
 
     def __init__(self, name, title, unit, measure, servers=None,
-                 section='main', few=False, large=False, fresh=False,
+                 section='main', few=False, setup='static', fresh=False,
                  needs=None):
         self.name, self.title, self.unit = name, title, unit
         self.measure, self.servers = measure, servers
         self.section, self.few, self.needs = section, few, needs
-        self.large, self.fresh = large, fresh
+        self.setup, self.fresh = setup, fresh
         self.more_is_better = unit == 'req/s'
 
     def runs_on(self, name):
@@ -280,7 +280,7 @@ def proxied():
     path = '/proxy/1k.png'
     for c, m in (16, 10), (1, 50), (1, 1):
         yield load('proxy-%dx%d' % (c, m), '1 KB proxied, %d x %d' % (c, m),
-                   path, c, m, needs='backend')
+                   path, c, m, setup='dynamic', needs='backend')
 
 
 def uploads():
@@ -288,16 +288,16 @@ def uploads():
         for c, m in (1, 1), (8, 4):
             yield load('%s-%dx%d' % (method.lower(), c, m),
                        '10 MB %s, %d x %d' % (method, c, m), path, c, m,
-                       upload=method, servers=WEB_DAV,
+                       upload=method, servers=WEB_DAV, setup='dynamic',
                        needs='module' if method == 'POST' else None)
 
 
 def far_away():
     yield Row('far-down', '10 MB file over 50 ms round trip', 'ms',
-              Far(Load(BIG, 1, 1)), few=True, needs='way')
+              Far(Load(BIG, 1, 1)), few=True, setup='dynamic', needs='way')
     yield Row('far-up', '10 MB POST over 50 ms round trip', 'ms',
               Far(Load('/post', 1, 1, upload='POST')), few=True, needs='way',
-              servers=WEB_DAV)
+              setup='dynamic', servers=WEB_DAV)
 
 
 def memory():
@@ -318,7 +318,7 @@ def behind_slow():
             ('slow-190', 'two-second handlers', '/slow', 190),
             ('cgi-90', 'two-second CGIs', CGI, 90)):
         yield Row(name, '1 KB file behind %d %s' % (n, title), 'ms',
-                  slow(path, n), servers=HTTPD, few=True, large=True,
+                  slow(path, n), servers=HTTPD, few=True, setup='large',
                   needs='module')
 
 
@@ -328,21 +328,22 @@ def http1():
     for c, m in (16, 10), (1, 50), (1, 1):
         yield load('http2-%dx%d' % (c, m), '1 KB proxied, %d x %d' % (c, m),
                    '/proxy/1k.png', c, m, servers=('h2x',), section='http1',
-                   needs='backend', few=True, large=True)
+                   needs='backend', few=True, setup='large')
     for c in 1, 16, 50, 160:
         yield load('http1-%d' % c, '1 KB proxied, HTTP/1.1, %d connections'
                    % c, '/proxy/1k.png', c, 1, http1=True, servers=('h2x',),
-                   section='http1', needs='backend', few=True, large=True)
+                   section='http1', needs='backend', few=True, setup='large')
 
 
 def scaling():
     for c in 1, 4, 16, 64, 256:
         yield load('connections-%d' % c, '%d x 10' % c, '/1k.png', c, 10,
                    connected=True, servers=('h2x',), section='connections',
-                   few=True, large=True)
+                   few=True, setup='large')
     for m in 1, 10, 100, 1000:
         yield load('streams-%d' % m, '1 x %d' % m, '/1k.png', 1, m,
-                   servers=('h2x',), section='streams', few=True, large=True)
+                   servers=('h2x',), section='streams', few=True,
+                   setup='large')
 
 
 ROWS = [*small_files(), *proxied(), *uploads(), *far_away(), *memory(),

@@ -22,9 +22,13 @@ ACCOUNT = None if os.geteuid() else next(
     if u in {p.pw_name for p in pwd.getpwall()})
 
 
-# threads of a child of httpd and of both, concurrent streams of a connection
-USUAL = {'threads': 64, 'workers': 128, 'streams': 100}
-LARGE = {'threads': 256, 'workers': 512, 'streams': 1000}
+# How servers are set up for a row.  Modules that other rows need would cost
+# httpd something for each static file.  Threads are those of a child of httpd.
+SETUPS = {
+    'static': {'more': (), 'threads': 64, 'streams': 100},
+    'dynamic': {'more': ('bench', 'dav', 'dav_fs', 'proxy', 'proxy_http'),
+                'threads': 64, 'streams': 100}}
+SETUPS['large'] = {**SETUPS['dynamic'], 'threads': 256, 'streams': 1000}
 
 
 def output_of(*argv):
@@ -60,12 +64,12 @@ def ask_apxs(what):
 
 
 class Server:
-    """A subclass has a title, its program (None: not installed), `needs`,
-    version(), and command(), which writes the configuration."""
+    """A subclass has a title, its program (None: not installed), version(),
+    and command(), which writes the configuration."""
 
     listens = 'tls', 'clear'    # the ports that it has
     alone = ()                  # arguments for a single process
-    large = False               # more threads and streams than usual
+    setup = 'static'            # of SETUPS
 
     def __init__(self, name, base, backend=None):
         """`backend`: the server that /proxy leads to."""
@@ -85,6 +89,7 @@ class Server:
 
     def configure(self, template, user, **keys):
         """Writes the configuration; returns its name."""
+        setup = SETUPS[self.setup]
         with open(os.path.join(HERE, 'conf', template)) as f:
             text = string.Template(f.read())
         conf = os.path.join(self.dir, 'conf')
@@ -93,7 +98,8 @@ class Server:
                 keys, dir=self.dir, root=self.base, cores=CORES, tls=self.tls,
                 clear=self.clear,
                 backend=self.backend.clear if self.backend else 9,
-                **(LARGE if self.large else USUAL),
+                threads=setup['threads'], workers=2 * setup['threads'],
+                streams=setup['streams'],
                 user=user.replace('%s', ACCOUNT) if ACCOUNT else ''))
         return conf
 
@@ -150,11 +156,11 @@ class Server:
             self.proc.wait()
         self.proc = None
 
-    def prepare(self, large, fresh):
-        """Makes it large or of usual size; `fresh`: it is started anew."""
-        if fresh or large != self.large:
+    def prepare(self, setup, fresh):
+        """Sets it up as asked for; `fresh`: it is started anew for that."""
+        if fresh or setup != self.setup:
             self.stop()
-            self.large = large
+            self.setup = setup
             self.start()
 
     def pids(self):
@@ -218,8 +224,8 @@ class Httpd(Server):
     # those compiled in are skipped
     others = '''unixd log_config logio mpm_event access_compat alias auth_basic
         authn_core authn_file authz_core authz_host authz_user autoindex cgid
-        dav dav_fs deflate dir env filter mime negotiation proxy proxy_http
-        reqtimeout setenvif socache_shmcb ssl status'''.split()
+        deflate dir env filter mime negotiation reqtimeout setenvif
+        socache_shmcb ssl status'''.split()
 
     @classmethod
     def missing(cls):
@@ -236,9 +242,11 @@ class Httpd(Server):
             cls.title, ' ' + own[1].decode() if own else '', httpd[1])
 
     def command(self):
-        files = {m: '%s/mod_%s.so' % (self.modules, m) for m in self.others}
+        files = {m: '%s/mod_%s.so' % (self.modules, m)
+                 for m in [*self.others, *SETUPS[self.setup]['more']]}
         files[self.module] = self.path
-        files['bench'] = self.base + '/mod_bench.so'
+        if 'bench' in files:
+            files['bench'] = self.base + '/mod_bench.so'
         load = '\n'.join('LoadModule %s_module "%s"' % (m, f)
                          for m, f in files.items() if os.path.exists(f))
         conf = self.configure('httpd.conf', 'User %s\nGroup %s', load=load)
