@@ -15,6 +15,10 @@ class Failed(Exception):
     """A measurement that must not be used; its text says why."""
 
 
+class Unable(Failed):
+    """Work that a server cannot do, which is a result."""
+
+
 def frame(kind, flags, stream, payload=b''):
     return (struct.pack('>I', len(payload))[1:]
             + struct.pack('>BBI', kind, flags, stream) + payload)
@@ -36,15 +40,21 @@ class Client:
     without an HPACK decoder; fields of its requests are static or literal.
     """
 
-    def __init__(self, port, sizes):
-        plain = socket.create_connection(('127.0.0.1', port), 30)
+    def __init__(self, port, sizes, window=1 << 24, buffer=None):
+        """`window`: octets of a response that it allows; `buffer`: of them,
+        what the kernel may hold while they are not read."""
+        plain = socket.socket()
+        plain.settimeout(10)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if buffer:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        plain.connect(('127.0.0.1', port))
         self.sock = tls_context().wrap_socket(plain)
         if self.sock.selected_alpn_protocol() != 'h2':
             raise Failed('the server did not select h2')
         self.sizes, self.input, self.next_id, self.pongs = sizes, b'', 1, 0
         self.open = {}      # stream -> [path, answered, octets of body]
-        table_push_window = struct.pack('>HIHIHI', 1, 0, 2, 0, 4, 1 << 24)
+        table_push_window = struct.pack('>HIHIHI', 1, 0, 2, 0, 4, window)
         self.sock.sendall(
             b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
             + frame(SETTINGS, 0, 0, table_push_window)
@@ -57,7 +67,8 @@ class Client:
         for path in paths:
             block = b'\x82\x87\x04%c%b\x01\x09localhost' % (
                 len(path), path.encode())
-            out += frame(HEADERS, END_STREAM | END_HEADERS, self.next_id, block)
+            out += frame(HEADERS, END_STREAM | END_HEADERS, self.next_id,
+                         block)
             self.open[self.next_id] = [path, False, 0]
             self.next_id += 2
         self.sock.sendall(out)

@@ -22,6 +22,15 @@ ACCOUNT = None if os.geteuid() else next(
     if u in {p.pw_name for p in pwd.getpwall()})
 
 
+# How servers are set up for a row.  Modules that other rows need would cost
+# httpd something for each static file.  Threads are those of a child of httpd.
+SETUPS = {
+    'static': {'more': (), 'threads': 64, 'streams': 100},
+    'dynamic': {'more': ('bench', 'dav', 'dav_fs', 'proxy', 'proxy_http'),
+                'threads': 64, 'streams': 100}}
+SETUPS['large'] = {**SETUPS['dynamic'], 'threads': 256, 'streams': 1000}
+
+
 def output_of(*argv):
     """What a program says (both streams), or '' when it cannot run."""
     try:
@@ -34,7 +43,8 @@ def output_of(*argv):
 def find(*names):
     """The first of these programs that is installed, or None."""
     path = os.environ.get('PATH', '') + ':/usr/sbin'
-    return next(filter(None, (shutil.which(n, path=path) for n in names)), None)
+    found = (shutil.which(n, path=path) for n in names)
+    return next(filter(None, found), None)
 
 
 def free_ports(count):
@@ -54,16 +64,24 @@ def ask_apxs(what):
 
 
 class Server:
-    """A subclass has a title, its program (None: not installed), `needs`,
-    version(), and command(), which writes the configuration."""
+    """A subclass has a title, its program (None: not installed), version(),
+    and command(), which writes the configuration."""
 
-    def __init__(self, name, base):
+    listens = 'tls', 'clear'    # the ports that it has
+    alone = ()                  # arguments for a single process
+    setup = 'static'            # of SETUPS
+
+    def __init__(self, name, base, backend=None):
+        """`backend`: the server that /proxy leads to."""
         self.name, self.base, self.proc = name, base, None
+        self.backend = backend
         self.dir = os.path.join(base, name)
         self.access_log = os.path.join(self.dir, 'access.log')
         self.error_log = os.path.join(self.dir, 'error.log')
-        os.mkdir(self.dir)
+        self.uploads = os.path.join(self.dir, 'up')
+        os.makedirs(self.uploads)
         os.chmod(self.dir, 0o755)
+        os.chmod(self.uploads, 0o777)
 
     @classmethod
     def missing(cls):
@@ -71,6 +89,7 @@ class Server:
 
     def configure(self, template, user, **keys):
         """Writes the configuration; returns its name."""
+        setup = SETUPS[self.setup]
         with open(os.path.join(HERE, 'conf', template)) as f:
             text = string.Template(f.read())
         conf = os.path.join(self.dir, 'conf')
@@ -78,21 +97,24 @@ class Server:
             f.write(text.substitute(
                 keys, dir=self.dir, root=self.base, cores=CORES, tls=self.tls,
                 clear=self.clear,
+                backend=self.backend.clear if self.backend else 9,
+                threads=setup['threads'], workers=2 * setup['threads'],
+                streams=setup['streams'],
                 user=user.replace('%s', ACCOUNT) if ACCOUNT else ''))
         return conf
 
-    def start(self):
-        """Starts the server and waits until both ports answer."""
+    def start(self, prefix=(), alone=False, user=None):
+        """Starts the server and waits until its ports answer."""
         self.tls, self.clear = free_ports(2)
-        argv = self.command()
+        argv = [*prefix, *self.command(), *(self.alone if alone else ())]
         if os.path.exists(self.error_log):      # of the one before
             os.replace(self.error_log, self.error_log + '.old')
         with open(os.path.join(self.dir, 'output'), 'wb') as out:
             self.proc = subprocess.Popen(argv, stdout=out, stderr=out,
-                                         stdin=subprocess.DEVNULL)
-        until = time.monotonic() + 10
-        for port in (self.tls, self.clear):
-            while not self.answers(port):
+                                         user=user, stdin=subprocess.DEVNULL)
+        until = time.monotonic() + (60 if prefix else 10)
+        for port in self.listens:
+            while not self.answers(getattr(self, port)):
                 if self.proc.poll() is not None or time.monotonic() > until:
                     raise SystemExit('bench: %s does not start:\n%s'
                                      % (self.name, self.complaints()))
@@ -134,13 +156,21 @@ class Server:
             self.proc.wait()
         self.proc = None
 
+    def prepare(self, setup, fresh):
+        """Sets it up as asked for; `fresh`: it is started anew for that."""
+        if fresh or setup != self.setup:
+            self.stop()
+            self.setup = setup
+            self.start()
+
     def pids(self):
         """The master and all its descendants."""
         parents = {}
         for pid in filter(str.isdigit, os.listdir('/proc')):
             try:
                 with open('/proc/%s/stat' % pid) as f:
-                    parents[int(pid)] = int(f.read().rsplit(')')[-1].split()[1])
+                    fields = f.read().rsplit(')')[-1].split()
+                parents[int(pid)] = int(fields[1])
             except (FileNotFoundError, ProcessLookupError):
                 pass
         mine = [self.proc.pid]
@@ -164,6 +194,10 @@ class Server:
                 total += int(re.search(r'^Pss:\s+(\d+)', f.read(), re.M)[1])
         return total
 
+    def all_threads(self):
+        return sum(len(os.listdir('/proc/%d/task' % pid))
+                   for pid in self.pids())
+
     def check(self):
         """After a measurement: it was logged, and no process crashed."""
         if self.proc.poll() is not None:
@@ -181,15 +215,17 @@ class Server:
 
 
 class Httpd(Server):
-    """httpd with its own HTTP/2 module; H2x below puts another in its place."""
+    """httpd with its own HTTP/2 module; H2x below puts another there."""
     title, module = 'mod_http2', 'http2'
     program = ask_apxs('sbindir') + '/' + ask_apxs('progname')
     modules = ask_apxs('LIBEXECDIR')
     path = os.path.join(modules, 'mod_http2.so')
+    alone = ['-DONE_PROCESS']
+    # those compiled in are skipped
     others = '''unixd log_config logio mpm_event access_compat alias auth_basic
         authn_core authn_file authz_core authz_host authz_user autoindex cgid
         deflate dir env filter mime negotiation reqtimeout setenvif
-        socache_shmcb ssl status'''.split()     # those compiled in are skipped
+        socache_shmcb ssl status'''.split()
 
     @classmethod
     def missing(cls):
@@ -206,8 +242,11 @@ class Httpd(Server):
             cls.title, ' ' + own[1].decode() if own else '', httpd[1])
 
     def command(self):
-        files = {m: '%s/mod_%s.so' % (self.modules, m) for m in self.others}
+        files = {m: '%s/mod_%s.so' % (self.modules, m)
+                 for m in [*self.others, *SETUPS[self.setup]['more']]}
         files[self.module] = self.path
+        if 'bench' in files:
+            files['bench'] = self.base + '/mod_bench.so'
         load = '\n'.join('LoadModule %s_module "%s"' % (m, f)
                          for m, f in files.items() if os.path.exists(f))
         conf = self.configure('httpd.conf', 'User %s\nGroup %s', load=load)
@@ -228,6 +267,7 @@ class H2x(Httpd):
 
 class Nginx(Server):
     title, program = 'nginx', find('nginx')
+    alone = ['-g', 'master_process off;']
 
     @classmethod
     def version(cls):
@@ -235,6 +275,15 @@ class Nginx(Server):
 
     def command(self):
         conf = self.configure('nginx.conf', 'user %s;')
+        return [self.program, '-p', self.dir, '-e', self.error_log, '-c', conf]
+
+
+class Backend(Nginx):
+    """What the others are a proxy for."""
+    listens = 'clear',
+
+    def command(self):
+        conf = self.configure('backend.conf', 'user %s;')
         return [self.program, '-p', self.dir, '-e', self.error_log, '-c', conf]
 
 

@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+"""What a request costs a server: instructions and system calls.
+
+Each server is loaded twice, the second time with more requests; what the
+second load costs more, divided by how many more requests it has, is the cost
+of one: start and connections cancel out.
+
+System calls are counted by perf while the server runs as in bench.py.
+Instructions are counted by callgrind, in one process of the server; those of
+the kernel are not among them.  Runs of the same program differ by about 1 %.
+"""
+
+import argparse
+import collections
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import files
+from client import Failed
+from rows import Load
+from servers import ACCOUNT, SERVERS
+
+CALLS = '''accept4 clock_nanosleep close epoll_ctl epoll_pwait epoll_wait
+    fcntl fstat futex getpid getsockname getsockopt gettid lseek madvise mmap
+    mprotect munmap newfstat newfstatat newlstat newstat openat pipe2 poll
+    pread64 read readv recvfrom recvmsg sched_yield sendfile64 sendmsg sendto
+    setsockopt shutdown socketpair splice statx write writev'''.split()
+
+
+# --- system calls -----------------------------------------------------------
+
+def system_calls(server, options):
+    """{name: calls for one request}; 'all' is their number."""
+    with open('/sys/kernel/tracing/available_events') as f:
+        known = set(f.read().split())
+    events = ['raw_syscalls:sys_enter'] + [
+        e for e in map('syscalls:sys_enter_{}'.format, CALLS) if e in known]
+    out = os.path.join(server.dir, 'perf')
+    counts = []
+    server.start()
+    try:
+        for count in options.counts:
+            options.load.run(server, count, prefix=[
+                'perf', 'stat', '-x,', '-o', out, '-e', ','.join(events),
+                '-p', ','.join(map(str, server.pids()))])
+            with open(out) as f:
+                counts.append({
+                    re.sub(r'.*sys_enter_?', '', field[2]) or 'all':
+                    int(field[0]) for field in (
+                        line.split(',') for line in f)
+                    if len(field) > 2 and field[0].isdigit()})
+    finally:
+        server.stop()
+    if not counts[0].get('all'):
+        raise Failed('perf counts no system calls')
+    return per_request(*counts, options)
+
+
+def per_request(few, many, options):
+    more = options.counts[1] - options.counts[0]
+    return {name: (many[name] - few.get(name, 0)) / more for name in many}
+
+
+# --- instructions -----------------------------------------------------------
+
+def instructions(server, options):
+    """Three dicts: instructions for one request of each function, own and
+    with those that it calls, and of each object file."""
+    out = os.path.join(server.dir, 'callgrind')
+    if ACCOUNT:     # what changes its user later, callgrind cannot control
+        shutil.chown(server.dir, ACCOUNT)
+        for name in os.listdir(server.dir):
+            shutil.chown(os.path.join(server.dir, name), ACCOUNT)
+        shutil.chown(os.path.join(server.base, 'key.pem'), ACCOUNT)
+    server.start(prefix=[
+        'valgrind', '-q', '--tool=callgrind', '--fair-sched=yes',
+        '--callgrind-out-file=' + out], alone=True, user=ACCOUNT)
+    costs = []
+    try:
+        options.load.run(server, options.counts[0], 300)     # warms it up
+        control(server, '--zero')
+        for turn, count in enumerate(options.counts, 1):
+            options.load.run(server, count, 300)
+            control(server, '--dump')
+            costs.append(read_dump('%s.%d' % (out, turn)))
+    finally:
+        server.stop()
+    return [per_request(few, many, options) for few, many in zip(*costs)]
+
+
+def control(server, what):
+    time.sleep(0.5)     # what the last request leaves behind has been done
+    subprocess.run(['callgrind_control', what, str(server.proc.pid)],
+                   check=True, stderr=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, user=ACCOUNT,
+                   timeout=60)
+
+
+def read_dump(path):
+    """Own and inclusive cost of each function of one of callgrind's dumps,
+    and own cost of each object file.  Names are given once, "(7) name", and
+    then as "(7)"."""
+    names, at = {}, {}      # (kind, number) -> name; kind -> current one
+    own, all_in, objects = (collections.Counter() for _ in range(3))
+    with open(path) as f:
+        for line in f:
+            named = re.match(r'(c?)(fn|ob)=(\(\d+\))(?: (.*))?', line)
+            if named:
+                called, kind, number, name = named.groups()
+                if name:
+                    names[kind, number] = os.path.basename(name.strip())
+                at[called + kind] = names[kind, number]
+            elif re.match(r'[\d+*-]', line):
+                cost = int(line.split()[1])
+                me = at['fn'], at['ob']
+                callee = at.pop('cfn', None), at.pop('cob', at['ob'])
+                if not callee[0]:
+                    for costs, key in (own, me), (own, 'all'), (
+                            objects, me[1]):
+                        costs[key] += cost
+                if callee != me:
+                    all_in[me] += cost
+    return own, all_in, objects
+
+
+# --- the report -------------------------------------------------------------
+
+def show(title, costs, top=None):
+    total = costs.pop('all', None)
+    print(title + (': %s for a request' % format(total, ',.1f')
+                   if total else ''))
+    for name, cost in sorted(costs.items(), key=lambda c: -c[1])[:top]:
+        if cost > 0.005:
+            print('%14s  %s' % (format(cost, ',.2f'), name if isinstance(
+                name, str) else '%-44s %s' % name))
+    print(flush=True)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--servers', default='h2x',
+                        help='by commas (%s); default h2x, whose file '
+                        'H2X_MODULE_SO names' % ' '.join(SERVERS))
+    parser.add_argument('--path', default='/1k.png', choices=files.FILES,
+                        metavar='PATH', help='default /1k.png')
+    parser.add_argument('--h2c', dest='scheme', action='store_const',
+                        const='http', default='https',
+                        help='over cleartext')
+    parser.add_argument('-c', type=int, default=1, help='connections')
+    parser.add_argument('-m', type=int, default=10, help='streams on each')
+    parser.add_argument('--top', type=int, default=30,
+                        help='functions to list, default 30')
+    parser.add_argument('--only', choices=('calls', 'instructions'))
+    options = parser.parse_args()
+    options.counts = 1000, 5000
+    options.load = Load(options.path, options.c, options.m, options.scheme)
+    return options
+
+
+def main():
+    options = parse()
+    base = files.make_base()
+    try:
+        files.make_site(base)
+        for name in options.servers.split(','):
+            server = SERVERS[name](name, base)
+            print('# %s, %s, %d x %d\n' % (server.version(), options.path,
+                                           options.c, options.m))
+            if options.only != 'instructions':
+                show('system calls', system_calls(server, options))
+            if options.only != 'calls':
+                own, all_in, objects = instructions(server, options)
+                show('instructions', own, options.top)
+                show('by object file', objects, options.top)
+                show('with the functions called', all_in, 2 * options.top)
+    except Failed as error:
+        sys.exit('cost: %s' % error)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,350 @@
+"""What is measured: a row is called with a server and the seconds that a
+measurement under load shall take.  It returns a value, and details."""
+
+import contextlib
+import filecmp
+import os
+import re
+import resource
+import select
+import statistics
+import subprocess
+import time
+import urllib.request
+
+from client import Client, Failed, Unable
+from files import CGI, FILES, PARTS
+from servers import CORES
+
+CIPHER = 'TLS_AES_128_GCM_SHA256'
+TLS = ('TLS Protocol: TLSv1.3', 'Cipher: ' + CIPHER,
+       'Server Temp Key: X25519 253 bits')
+HELD = 1000             # connections of the memory rows
+BIG = '/10m.bin'
+HTTPD = ('h2x', 'stock')
+WEB_DAV = (*HTTPD, 'nginx')
+
+
+class Load:
+    """h2load: `c` connections with `m` requests in flight on each.  A path
+    below /proxy is that of the same file, from the backend.  With `upload`,
+    a method, 10 MB go to the path.  With `connected`, the time that it takes
+    to connect does not count."""
+
+    def __init__(self, path, c, m, scheme='https', http1=False, upload=None,
+                 connected=False):
+        self.path, self.c, self.m, self.scheme = path, c, m, scheme
+        self.connected = connected
+        self.upload, self.argv = upload, ['--h1'] if http1 else []
+        self.size = 0 if upload else FILES[path.replace('/proxy', '')]
+        protocol = ('http/1.1' if http1 else 'h2c' if scheme == 'http'
+                    else 'h2')
+        self.expect = ['Application protocol: ' + protocol,
+                       *(TLS if scheme == 'https' else ())]
+
+    def run(self, server, count, timeout=60, prefix=(), port=None):
+        """Makes `count` requests; returns how many were answered in a second.
+        Counted runs, since h2load overlooks lost connections and unanswered
+        requests in runs of a given duration."""
+        port = port or getattr(
+            server, 'tls' if self.scheme == 'https' else 'clear')
+        argv = [*prefix, 'h2load', '-t1', '-c%d' % self.c, '-m%d' % self.m,
+                '-n%d' % count, *self.argv]
+        if self.upload:
+            sent = server.base + '/www' + BIG
+            argv += ['-d', sent, '-H', ':method: ' + self.upload]
+        argv.append('%s://127.0.0.1:%d%s' % (self.scheme, port, self.path))
+        try:
+            run = subprocess.run(argv, stdout=subprocess.PIPE, text=True,
+                                 stderr=subprocess.STDOUT, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise Failed('h2load does not end: a request has no answer')
+        self.check(run, count)
+        if self.upload == 'PUT':
+            got = server.uploads + self.path[len('/put'):]
+            if not filecmp.cmp(sent, got, shallow=False):
+                raise Failed('the server keeps another file than was sent')
+        return float(re.search(r'([\d.]+) req/s', run.stdout)[1])
+
+    def check(self, run, count):
+        words = r'\b(\d+) (done|succeeded|failed|errored|timeout|[2345]xx)\b'
+        got = {word: int(n) for n, word in re.findall(words, run.stdout)}
+        want = dict.fromkeys(('done', 'succeeded', '2xx'), count)
+        wrong = ['%d %s' % (n, word) for word, n in got.items()
+                 if n != want.get(word, 0)]
+        if wrong or len(got) != 9 or run.returncode:
+            raise Failed('h2load: ' + (
+                'of %d requests: %s' % (count, ', '.join(wrong)) if wrong
+                else run.stdout.strip().split('\n')[-1]))
+        for line in self.expect:
+            if line not in run.stdout.splitlines():
+                raise Failed('h2load does not report "%s"' % line)
+        octets = int(re.search(r'\((\d+)\) data', run.stdout)[1])
+        if not self.upload and octets != count * self.size:
+            raise Failed('%d octets came, not %d'
+                         % (octets, count * self.size))
+
+    def __call__(self, server, seconds):
+        """Requests in a second."""
+        # warms the server up, and tells how many requests fill the time
+        large = self.upload or self.size >= 1 << 20
+        count = (8 + 2 * self.c * self.m if large
+                 else max(20 * self.c * self.m, 500))
+        rate = self.run(server, count)
+        count = max(round(rate * seconds / self.c), self.m) * self.c
+        begin = time.monotonic(), server.cpu(), client_cpu()
+        rate = self.run(server, count, 30 + 5 * seconds)
+        took = time.monotonic() - begin[0]
+        by_server = server.cpu() - begin[1]
+        by_client = client_cpu() - begin[2]
+        if self.connected:
+            connecting = self.c / self.run(server, self.c)
+            rate = (count - self.c) / (count / rate - connecting)
+        return rate, {'requests': count,
+                      'server_cpu_us': by_server / count * 1e6,
+                      'client_busy': by_client / took,
+                      'machine_busy': (by_server + by_client) / took / CORES}
+
+
+class Far:
+    """Milliseconds of one of the transfers that fill the time, one after the
+    other on a new connection over a long way."""
+    way = None      # what gives the port that leads there: see delay.py
+
+    def __init__(self, load):
+        self.load = load
+
+    def __call__(self, server, seconds):
+        with Far.way(server.tls) as port:
+            rate = self.load.run(server, 1, port=port)
+            count = max(1, round(rate * seconds))
+            rate = self.load.run(server, count, 60 + 5 * seconds, port=port)
+        return 1000 / rate, {'requests': count}
+
+
+def client_cpu():
+    """Processor seconds of ended children: between two calls, h2load's."""
+    use = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return use.ru_utime + use.ru_stime
+
+
+def slow(path, count):
+    """Milliseconds until a file is whole behind `count` requests for what
+    takes two seconds."""
+    def measure(server, _):
+        client = Client(server.tls, FILES)
+        client.get('/1k.png')
+        begin = time.perf_counter()
+        last = client.send(*[path] * count, '/1k.png')
+        client.wait(lambda: last not in client.open)
+        value = (time.perf_counter() - begin) * 1000
+        client.wait(lambda: not client.open)
+        client.close()
+        return value, {}
+    return measure
+
+
+def page(server, seconds):
+    """Milliseconds from connect until a page and its parts are whole."""
+    times, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        begin = time.perf_counter()
+        client = Client(server.tls, FILES)
+        client.get('/page.html')
+        client.get(*PARTS)
+        times.append((time.perf_counter() - begin) * 1000)
+        client.close()
+    return statistics.median(times), {'loads': len(times)}
+
+
+@contextlib.contextmanager
+def connections(server):
+    """A list of connections that are closed in the end; the server has just
+    been started."""
+    clients = []
+    try:
+        Load('/1k.png', 4, 4).run(server, 400)      # warms it up
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+
+
+def settled(measure):
+    """What measure() returns when it has stopped to change."""
+    value, until = measure(), time.monotonic() + 20
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        last, value = value, measure()
+        if abs(value - last) <= 0.002 * value:
+            return value
+    raise Failed('the memory of the server does not settle')
+
+
+def idle(server, _):
+    """KB that a connection adds which made one request and went idle."""
+    with connections(server) as clients:
+        before = settled(server.pss)
+        for _ in range(HELD):
+            clients.append(Client(server.tls, FILES))
+            clients[-1].get('/1k.png')
+        value = (settled(server.pss) - before) / HELD
+        for client in clients:
+            client.ping()
+        return value, {}
+
+
+def stalled(window):
+    """KB that a connection adds which asked for 10 MB and allows `window` of
+    it, but reads nothing."""
+    def measure(server, _):
+        with connections(server) as clients:
+            before, threads = settled(server.pss), server.all_threads()
+            busy = busy_workers(server)
+            for _ in range(HELD):
+                clients.append(begin(server, window, len(clients)))
+            value = (settled(server.pss) - before) / HELD
+            more = {'threads': server.all_threads() - threads}
+            if busy is not None:
+                more['busy'] = busy_workers(server) - busy
+            other = Client(server.tls, FILES)   # has a thread for it
+            other.get('/1k.png')
+            other.close()
+            return value, more
+    return measure
+
+
+def begin(server, window, before):
+    """A client whose download has begun, besides as many as were `before`."""
+    try:
+        client = Client(server.tls, FILES, window, 64 << 10)
+        client.send(BIG)
+        if select.select([client.sock], [], [], 10)[0]:
+            return client
+    except OSError:     # also a timeout
+        pass
+    raise Unable('not served besides %d of them' % before)
+
+
+def busy_workers(server):
+    """Threads of httpd that are in a request, by mod_status; else None."""
+    if server.name not in HTTPD:
+        return None
+    url = 'http://127.0.0.1:%d/server-status?auto' % server.clear
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return int(re.search(r'^BusyWorkers: (\d+)', answer.read().decode(),
+                             re.M)[1])
+
+
+class Row:
+    """`few`: long and steady, so that few rounds will do.  `setup`: one of
+    servers.SETUPS.  `fresh`: it needs a server that has done nothing yet.
+    `needs`: what else it does, "backend", "module" or "way"."""
+
+    def __init__(self, name, title, unit, measure, servers=None,
+                 section='main', few=False, setup='static', fresh=False,
+                 needs=None):
+        self.name, self.title, self.unit = name, title, unit
+        self.measure, self.servers = measure, servers
+        self.section, self.few, self.needs = section, few, needs
+        self.setup, self.fresh = setup, fresh
+        self.more_is_better = unit == 'req/s'
+
+    def runs_on(self, name):
+        return self.servers is None or name in self.servers
+
+
+def load(name, title, *args, **more):
+    """A row of requests per second under load."""
+    kinds = {key: more.pop(key) for key in ('scheme', 'http1', 'upload',
+                                           'connected') if key in more}
+    return Row(name, title, 'req/s', Load(*args, **kinds), **more)
+
+
+def small_files():
+    for name, title, *work in (
+            ('1k-16x10', '1 KB file, 16 connections x 10 streams',
+             '/1k.png', 16, 10),
+            ('1k-1x100', '1 KB file, 1 x 100', '/1k.png', 1, 100),
+            ('1k-1x1', '1 KB file, 1 x 1', '/1k.png', 1, 1),
+            ('1k-h2c', '1 KB file, 16 x 10, h2c', '/1k.png', 16, 10, 'http'),
+            ('100k-16x10', '100 KB file, 16 x 10', '/100k.png', 16, 10),
+            ('10m-1x1', '10 MB file, 1 x 1', BIG, 1, 1),
+            ('10m-8x4', '10 MB file, 8 x 4', BIG, 8, 4)):
+        yield load(name, title, *work)
+    yield Row('page', 'page: HTML and 100 small parts, new connection', 'ms',
+              page)
+
+
+def proxied():
+    path = '/proxy/1k.png'
+    for c, m in (16, 10), (1, 50), (1, 1):
+        yield load('proxy-%dx%d' % (c, m), '1 KB proxied, %d x %d' % (c, m),
+                   path, c, m, setup='dynamic', needs='backend')
+
+
+def uploads():
+    for method, path in ('PUT', '/put/10m.bin'), ('POST', '/post'):
+        for c, m in (1, 1), (8, 4):
+            yield load('%s-%dx%d' % (method.lower(), c, m),
+                       '10 MB %s, %d x %d' % (method, c, m), path, c, m,
+                       upload=method, servers=WEB_DAV, setup='dynamic',
+                       needs='module' if method == 'POST' else None)
+
+
+def far_away():
+    yield Row('far-down', '10 MB file over 50 ms round trip', 'ms',
+              Far(Load(BIG, 1, 1)), few=True, setup='dynamic', needs='way')
+    yield Row('far-up', '10 MB POST over 50 ms round trip', 'ms',
+              Far(Load('/post', 1, 1, upload='POST')), few=True, needs='way',
+              setup='dynamic', servers=WEB_DAV)
+
+
+def memory():
+    held = '(PSS, %s held)' % format(HELD, ',')
+    for name, title, measure in (
+            ('idle', 'memory: idle TLS connection ' + held, idle),
+            ('stalled', 'memory: 10 MB download %s, socket unread' % held,
+             stalled(1 << 24)),
+            ('stalled-window', 'memory: the same, window of 64 KB used up',
+             stalled(65535))):
+        yield Row(name, title, 'KB', measure, few=True, fresh=True)
+
+
+def behind_slow():
+    for name, title, path, n in (
+            ('slow-10', 'two-second handlers', '/slow', 10),
+            ('slow-90', 'two-second handlers', '/slow', 90),
+            ('slow-190', 'two-second handlers', '/slow', 190),
+            ('cgi-90', 'two-second CGIs', CGI, 90)):
+        yield Row(name, '1 KB file behind %d %s' % (n, title), 'ms',
+                  slow(path, n), servers=HTTPD, few=True, setup='large',
+                  needs='module')
+
+
+def http1():
+    """Through the same httpd, HTTP/2 and HTTP/1.1 with as many connections
+    or requests in flight."""
+    for c, m in (16, 10), (1, 50), (1, 1):
+        yield load('http2-%dx%d' % (c, m), '1 KB proxied, %d x %d' % (c, m),
+                   '/proxy/1k.png', c, m, servers=('h2x',), section='http1',
+                   needs='backend', few=True, setup='large')
+    for c in 1, 16, 50, 160:
+        yield load('http1-%d' % c, '1 KB proxied, HTTP/1.1, %d connections'
+                   % c, '/proxy/1k.png', c, 1, http1=True, servers=('h2x',),
+                   section='http1', needs='backend', few=True, setup='large')
+
+
+def scaling():
+    for c in 1, 4, 16, 64, 256:
+        yield load('connections-%d' % c, '%d x 10' % c, '/1k.png', c, 10,
+                   connected=True, servers=('h2x',), section='connections',
+                   few=True, setup='large')
+    for m in 1, 10, 100, 1000:
+        yield load('streams-%d' % m, '1 x %d' % m, '/1k.png', 1, m,
+                   servers=('h2x',), section='streams', few=True,
+                   setup='large')
+
+
+ROWS = [*small_files(), *proxied(), *uploads(), *far_away(), *memory(),
+        *behind_slow(), *http1(), *scaling()]
