@@ -160,6 +160,9 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
             frame->goaway.opaque_data_len ? ": " : "",
             (int)frame->goaway.opaque_data_len, frame->goaway.opaque_data);
     }
+    if (frame->hd.type == NGHTTP2_PING) {
+        session->pings_sent += !(frame->hd.flags & NGHTTP2_FLAG_ACK);
+    }
     if (frame->hd.type == NGHTTP2_RST_STREAM) {
         note_reset(session, frame->hd.stream_id, frame->rst_stream.error_code);
     }

@@ -60,8 +60,18 @@ void h2x_session_check_guard(h2x_session *session)
     }
 }
 
+/* What a PING costs, but the answer to one. */
+static h2x_event judge_ping(h2x_session *session, const nghttp2_frame_hd *hd)
+{
+    if (hd->flags & NGHTTP2_FLAG_ACK && session->pings_sent) {
+        --session->pings_sent;
+        return H2X_EVENT_NONE;
+    }
+    return H2X_EVENT_PING;
+}
+
 /* What a frame is to the guard, by its head alone. */
-static h2x_event judge(const nghttp2_frame_hd *hd)
+static h2x_event judge(h2x_session *session, const nghttp2_frame_hd *hd)
 {
     switch (hd->type) {
     case NGHTTP2_HEADERS:
@@ -76,7 +86,7 @@ static h2x_event judge(const nghttp2_frame_hd *hd)
     case NGHTTP2_WINDOW_UPDATE:
         return H2X_EVENT_WINDOW_UPDATE;
     case NGHTTP2_PING:
-        return H2X_EVENT_PING;
+        return judge_ping(session, hd);
     case NGHTTP2_SETTINGS:
         return (hd->flags & NGHTTP2_FLAG_ACK) ? H2X_EVENT_NONE
                                               : H2X_EVENT_SETTINGS;
@@ -98,7 +108,7 @@ static void read_frame_head(h2x_session *session)
     hd->flags = head[4];
     session->payload_left = hd->length;
     session->frame_head_len = 0;
-    h2x_session_note(session, judge(hd));
+    h2x_session_note(session, judge(session, hd));
 }
 
 /* Does the head go on that the last frame is of? */

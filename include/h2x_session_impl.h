@@ -72,6 +72,7 @@ struct h2x_session {
     size_t payload_left;    /* of it, or of the client's preface */
     uint8_t frame_head[H2X_FRAME_HEAD_LEN]; /* of the next one, so far */
     size_t frame_head_len;
+    int pings_sent;         /* and not answered */
     apr_time_t frame_since; /* when reading first ended within it, or within
                              * the head that it is of; 0: it did not */
     apr_size_t data_max;    /* H2MaxDataFrameLen */
