@@ -193,8 +193,10 @@ static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
     h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
 
     if (stream && frame->hd.type == NGHTTP2_HEADERS) {
-        LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: %s",
-            LOG_ID(session), stream->id, nghttp2_strerror(error));
+        if (!session->is_condemned) {
+            LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: "
+                "%s", LOG_ID(session), stream->id, nghttp2_strerror(error));
+        }
         stream->responded = 0;
         stream->out_failed = 1;
         stream->out_ended = 1;

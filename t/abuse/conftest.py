@@ -4,6 +4,7 @@ for all of them, stage.py looks at."""
 import contextlib
 import json
 import os
+import resource
 
 import pytest
 
@@ -53,20 +54,33 @@ def target(request, httpd, certs):
     if hasattr(module, "files") and TARGET != "nginx":
         module.files(one)
     failed = request.session.testsfailed
-    with one:
-        warm_up(one)
+    with limited(getattr(module, "DESCRIPTORS", None)):
+        one.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(one.__exit__)
+        warm_up(one, 1 if hasattr(module, "DESCRIPTORS") else 25)
         yield one
         if TARGET == "h2x":
             one.failed |= request.session.testsfailed > failed
 
 
-def warm_up(server):
+@contextlib.contextmanager
+def limited(descriptors):
+    """What is started meanwhile has no more descriptors."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def warm_up(server, connections):
     """What servers keep once they had much to do is no growth."""
     with contextlib.ExitStack() as stack:
-        for _ in range(25):
+        for _ in range(connections):
             c = stack.enter_context(server.h2(
                 tls=False, settings={h2raw.INITIAL_WINDOW_SIZE: 0}))
-            c.answers = [c.get("/page.html") for _ in range(20)]
+            c.answers = [c.get("/page.html") for _ in range(500 // (connections + 4))]
             c.wait_headers(c.answers[-1])
             stack.callback(c.wait, *c.answers)
             stack.callback(c.settings, {h2raw.INITIAL_WINDOW_SIZE: 65535})
