@@ -33,6 +33,7 @@ http {{
     client_body_timeout {timeout}s;
     send_timeout {timeout}s;
     keepalive_timeout {timeout}s;
+    keepalive_requests 1000000000;
     server {{
         listen 127.0.0.1:{port} http2;
         listen 127.0.0.1:{tls_port} ssl http2;
