@@ -98,13 +98,14 @@ void h2x_drive_free_buffer(h2x_drive *drive)
 
 /*
  * Lets the client see that there will be no more after an error (RFC 9113,
- * section 5.4.1), when the connection thread is not there or busy, and cannot
- * close the connection yet. Not otherwise: httpd closes what cannot be written to at
+ * section 5.4.1), when the connection thread is busy and cannot close the
+ * connection yet. Not otherwise: httpd closes what cannot be written to at
  * once, and what the client has not read yet may be lost.
  */
 static void say_goodbye(const h2x_drive *drive)
 {
-    if (drive->driver != H2X_DRIVER_CONN && !drive->c1->aborted
+    if ((drive->driver == H2X_DRIVER_WATCH
+         || drive->driver == H2X_DRIVER_RUNNER) && !drive->c1->aborted
         && h2x_session_has_failed(drive->session)
         && !drive->c1->data_in_output_filters) {
         apr_socket_shutdown(ap_get_conn_socket(drive->c1),
