@@ -62,6 +62,9 @@
 /* A request that takes longer than this is in the way of the others. */
 #define RUN_MAX (8 * 1000)
 
+/* Output that is kept for a client that takes none. */
+#define HELD_MAX (512 * 1024)
+
 /* Output of a request on a worker that is not kept to be sent with more. */
 #define SEND_AT (16 * 1024)
 
@@ -277,6 +280,20 @@ static void on_consumed_locked(void *baton, h2x_stream *stream,
     }
 }
 
+/*
+ * While the socket takes nothing, the streams share what may be kept, so that
+ * many of them do not make it much; one always has its part.
+ */
+static int is_full_locked(void *baton, const h2x_stream *stream)
+{
+    const h2x_drive *drive = baton;
+
+    return stream->out.memory >= stream->max_memory
+           || (drive->c1->data_in_output_filters
+               && stream->out.memory
+                  >= HELD_MAX / h2x_session_stream_count(drive->session));
+}
+
 static int waits_for_client_locked(void *baton, h2x_stream *stream,
                                    apr_time_t since)
 {
@@ -352,7 +369,8 @@ static void forget_tunnel(h2x_stream *stream)
 
 static const h2x_stream_owner stream_owner = {
     on_may_wait, on_may_wait_locked, on_need_input_locked, on_output_locked,
-    on_consumed_locked, waits_for_client_locked, on_tunnel_begins
+    on_consumed_locked, is_full_locked, waits_for_client_locked,
+    on_tunnel_begins
 };
 
 /* ---- running ---- */

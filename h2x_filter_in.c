@@ -13,6 +13,7 @@
 
 #include "h2x.h"
 #include "h2x_filter.h"
+#include "h2x_guard.h"
 #include "h2x_stream.h"
 
 static ap_filter_rec_t *in_filter;
@@ -86,11 +87,11 @@ static int has_input(const in_ctx *ctx)
 /* How long to wait: modules ask for less by the timeout of the socket. */
 static apr_interval_time_t patience(const h2x_stream *stream)
 {
+    apr_interval_time_t left = stream->timeout - stream->in_debt;
     apr_interval_time_t timeout = -1;
 
     apr_socket_timeout_get(ap_get_conn_socket(stream->c2), &timeout);
-    return (timeout >= 0 && timeout < stream->timeout) ? timeout
-                                                       : stream->timeout;
+    return (timeout >= 0 && timeout < left) ? timeout : left;
 }
 
 /* Waits until the stream has input, or its end, or is gone. */
@@ -98,9 +99,10 @@ static apr_status_t await_input_locked(const in_ctx *ctx,
                                        apr_read_type_e block)
 {
     h2x_stream *stream = ctx->stream;
-    apr_time_t deadline = 0;
+    apr_time_t deadline = 0, since = 0;
+    apr_status_t rv = APR_SUCCESS;
 
-    while (!has_input(ctx)) {
+    while (rv == APR_SUCCESS && !has_input(ctx)) {
         if (stream->is_closed) {
             return APR_ECONNABORTED;
         }
@@ -108,17 +110,31 @@ static apr_status_t await_input_locked(const in_ctx *ctx,
             h2x_stream_seen_locked(stream);
             return APR_EAGAIN;
         }
-        if (!deadline) {
-            deadline = apr_time_now() + patience(stream);
+        if (!since) {
+            since = apr_time_now();
+            deadline = since + patience(stream);
             stream->owner->need_input_locked(stream->owner_baton, stream);
             continue;
         }
         stream->owner->may_wait_locked(stream->owner_baton);
-        if (h2x_stream_wait_locked(stream, deadline) != APR_SUCCESS) {
-            return APR_TIMEUP;
-        }
+        rv = h2x_stream_wait_locked(stream, deadline);
     }
-    return APR_SUCCESS;
+    if (since) {
+        stream->in_debt += apr_time_now() - since;
+    }
+    return rv;
+}
+
+/*
+ * What a client sends makes up for what it was waited for. When it has a
+ * response already, both sides may take their time between what they say.
+ */
+static void pay_debt(h2x_stream *stream, apr_size_t len)
+{
+    if (stream->in_debt) {
+        stream->in_debt = stream->responded ? 0
+            : -h2x_guard_advance(-stream->in_debt, 0, len, stream->min_rate);
+    }
 }
 
 /* Moves what the stream has into the brigade. */
@@ -138,6 +154,7 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
     if (rv == APR_SUCCESS) {
         len = h2x_stream_take_locked(stream, &chunks);
         ctx->left -= len;
+        pay_debt(stream, len);
         ended = stream->in_ended || stream->in_cut;
         stream->owner->consumed_locked(stream->owner_baton, stream, len);
     }

@@ -91,7 +91,7 @@ static apr_status_t await_room_locked(h2x_stream *stream)
     apr_status_t rv = APR_SUCCESS;
 
     while (rv == APR_SUCCESS && !stream->is_closed && !stream->out_ended
-           && stream->out.memory >= stream->max_memory) {
+           && stream->owner->is_full_locked(stream->owner_baton, stream)) {
         if (!since) {
             since = apr_time_now();
             stream->owner->may_wait_locked(stream->owner_baton);

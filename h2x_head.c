@@ -9,6 +9,13 @@
 #include "h2x_field.h"
 #include "h2x_head.h"
 
+/* What all fields of a head may take, where LimitRequestFieldSize does not
+ * speak of larger ones: one that is sent in a byte each time counts as often
+ * as it is sent. Sizes are as RFC 9113, section 6.5.2, has them. */
+#define HEAD_MAX (32 * 1024)
+#define FIELDS_MAX 4
+#define FIELD_OVERHEAD 32
+
 void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
                          const char *name, const char *value,
                          apr_size_t value_len)
@@ -105,6 +112,10 @@ static const char *count_field(h2x_request_head *head, const server_rec *s,
 {
     apr_size_t max = (apr_size_t)s->limit_req_fieldsize;
 
+    head->size += name_len + value_len + FIELD_OVERHEAD;
+    if (head->size > HEAD_MAX && head->size > FIELDS_MAX * max) {
+        return "32 KB in one head, or 4 times LimitRequestFieldSize";
+    }
     if (name_len == 6 && !memcmp(name, "cookie", 6)) {
         head->field_count += (head->cookie_len == 0);
         head->cookie_len += value_len + 2;

@@ -24,6 +24,7 @@ typedef struct {
     h2x_drive *drive;
     apr_time_t now;
     apr_time_t next; /* the earliest deadline left */
+    int late;        /* how many were late */
 } late_search;
 
 static void cancel_if_late(void *baton, h2x_stream *stream)
@@ -41,9 +42,7 @@ static void cancel_if_late(void *baton, h2x_stream *stream)
         deadline = search->now + stream->timeout;
     }
     if (deadline <= search->now) {
-        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, search->drive->c1,
-                      "h2x(%s-%d): client takes no data, timeout",
-                      search->drive->c1->log_id, stream->id);
+        ++search->late;
         h2x_session_cancel(search->drive->session, stream);
     }
     else if (!search->next || deadline < search->next) {
@@ -59,7 +58,7 @@ static void cancel_if_late(void *baton, h2x_stream *stream)
 void h2x_drive_on_deadline(void *baton)
 {
     h2x_drive *drive = baton;
-    late_search search = { drive, apr_time_now(), 0 };
+    late_search search = { drive, apr_time_now(), 0, 0 };
 
     h2x_lock_acquire(&drive->lock);
     drive->deadline = 0;
@@ -68,6 +67,11 @@ void h2x_drive_on_deadline(void *baton)
     }
     else if (!drive->gone && h2x_session_stream_count(drive->session)) {
         h2x_session_each(drive->session, cancel_if_late, &search);
+        if (search.late) {
+            ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, drive->c1,
+                          "h2x(%s): client takes no data or little of it, "
+                          "%d streams reset", drive->c1->log_id, search.late);
+        }
         h2x_drive_set_deadline(drive, search.next);
         h2x_drive_send_locked(drive);
         h2x_drive_delegate_locked(drive);

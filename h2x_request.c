@@ -333,7 +333,9 @@ static int read_head(request_rec *r, h2x_stream *stream)
                             ->lookup_defaults;
     r->the_request = request_line(r, head);
     r->headers_in = head->fields;
-    h2x_field_join(r->pool, r->headers_in);
+    if (!head->status) {
+        h2x_field_join(r->pool, r->headers_in);
+    }
     if (!status) {
         status = check_limits(r, head);
     }

@@ -16,6 +16,10 @@
 /* Priorities of streams that are not yet open, which are kept at most. */
 #define EARLY_MAX 100
 
+/* Frames that may wait to be sent after a piece was read. What may be open on
+ * a connection never makes that many. */
+#define ANSWERS_MAX 10000
+
 /* Marks the PING that goes with the first GOAWAY. */
 static const uint8_t drain_mark[8] = "h2xdrain";
 
@@ -31,6 +35,7 @@ h2x_stream *h2x_session_add(h2x_session *session, int32_t id)
     if (stream) {
         stream->owner = session->params.stream_owner;
         stream->owner_baton = session->params.baton;
+        stream->min_rate = session->min_rate;
         APR_RING_INSERT_TAIL(&session->all, stream, h2x_stream, all);
         ++session->stream_count;
     }
@@ -65,6 +70,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame,
     h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
     const char *limit;
 
+    h2x_session_note(session, H2X_EVENT_FIELD);
     if (!stream || frame->hd.type != NGHTTP2_HEADERS) {
         return 0;
     }
@@ -155,6 +161,10 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
         end_input(stream);
     }
+    else if (frame->hd.type == NGHTTP2_DATA && frame->hd.length
+             && frame->hd.length == frame->data.padlen) {
+        h2x_session_note(session, H2X_EVENT_EMPTY_DATA);
+    }
     if (frame->hd.type == NGHTTP2_HEADERS) {
         end_head(session, stream, frame);
     }
@@ -209,7 +219,7 @@ static int on_invalid_frame_recv(nghttp2_session *ng,
 {
     h2x_session *session = baton;
 
-    LOG(session, APLOG_INFO, "h2x(%s-%d): bad frame (type 0x%02x) from "
+    LOG(session, APLOG_DEBUG, "h2x(%s-%d): bad frame (type 0x%02x) from "
         "client: %s", LOG_ID(session), frame->hd.stream_id, frame->hd.type,
         nghttp2_strerror(error));
     return 0;
@@ -222,13 +232,7 @@ void h2x_session_settle(h2x_session *session)
         nghttp2_session_consume_connection(session->ng, session->received);
         session->received = 0;
     }
-    if (session->errors_max && session->errors > session->errors_max) {
-        LOG(session, APLOG_INFO, "h2x(%s): more errors of the client than "
-            "H2MaxStreamErrors (%d)", LOG_ID(session), session->errors_max);
-        session->errors_max = 0;
-        nghttp2_session_terminate_session(session->ng,
-                                          NGHTTP2_ENHANCE_YOUR_CALM);
-    }
+    h2x_session_check_guard(session);
     if (session->drained && !session->goaway_said) {
         h2x_session_goaway(session);
     }
@@ -256,17 +260,25 @@ apr_status_t h2x_session_receive(h2x_session *session, const char *data,
     if (session->state == H2X_SESSION_CLOSED) {
         return APR_EGENERAL;
     }
-    n = nghttp2_session_mem_recv(session->ng, (const uint8_t *)data, len);
-    if (n < 0 && n != NGHTTP2_ERR_BAD_CLIENT_MAGIC) {
-        return h2x_session_give_up(session, n);
+    if (session->is_condemned) {
+        return APR_EAGAIN;
     }
-    if (n < 0) {
-        LOG(session, APLOG_INFO, "h2x(%s): client did not send the preface",
-            LOG_ID(session));
-        nghttp2_session_terminate_session(session->ng,
-                                          NGHTTP2_PROTOCOL_ERROR);
+    h2x_session_scan(session, data, len);
+    n = session->excess ? 0 : nghttp2_session_mem_recv(session->ng,
+                                  (const uint8_t *)data, len);
+    if (n == NGHTTP2_ERR_BAD_CLIENT_MAGIC) {
+        h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
+                            "client did not send the preface");
+    }
+    else if (nghttp2_session_get_outbound_queue_size(session->ng)
+             > ANSWERS_MAX) {
+        h2x_session_condemn(session, NGHTTP2_ENHANCE_YOUR_CALM,
+                            "too many frames to answer at once");
     }
     h2x_session_settle(session);
+    if (n < 0 && !session->is_condemned) {
+        return h2x_session_give_up(session, n);
+    }
     return APR_SUCCESS;
 }
 
@@ -314,6 +326,16 @@ apr_status_t h2x_session_init(apr_pool_t *p)
     return APR_SUCCESS;
 }
 
+/* The guard's limits come first, whatever the version: it says why it ends a
+ * connection. */
+static void lift_limits(nghttp2_option *option)
+{
+    nghttp2_option_set_max_outbound_ack(option, 2 * ANSWERS_MAX);
+#ifdef H2X_HAVE_NGHTTP2_OPTION_SET_STREAM_RESET_RATE_LIMIT
+    nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, UINT64_MAX);
+#endif
+}
+
 static int make_ng(h2x_session *session, const server_rec *s)
 {
     nghttp2_mem mem;
@@ -328,6 +350,7 @@ static int make_ng(h2x_session *session, const server_rec *s)
     nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_option_set_builtin_recv_extension_type(option,
                                                    NGHTTP2_PRIORITY_UPDATE);
+    lift_limits(option);
     if (header_max) {
         nghttp2_option_set_max_send_header_block_length(option, header_max);
     }
@@ -396,6 +419,8 @@ apr_status_t h2x_session_create(h2x_session **psession,
 
     session->params = *params;
     session->is_fresh = 1;
+    session->payload_left = NGHTTP2_CLIENT_MAGIC_LEN;
+    session->frame.type = NGHTTP2_SETTINGS; /* as good as any but DATA */
     session->last_id = -1;
     session->early_max = (int)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS);
     if (session->early_max > EARLY_MAX) {
@@ -404,7 +429,10 @@ apr_status_t h2x_session_create(h2x_session **psession,
     h2x_session_init_windows(session, s);
     session->diary.size = (int)h2x_conf_get(s, H2X_PUSH_DIARY_SIZE);
     session->padding_max = (1 << h2x_conf_get(s, H2X_PADDING)) - 1;
-    session->errors_max = (int)h2x_conf_get(s, H2X_MAX_STREAM_ERRORS);
+    h2x_guard_init(&session->guard, (int)h2x_conf_get(s, H2X_GUARD),
+                   (int)h2x_conf_get(s, H2X_MAX_STREAM_ERRORS),
+                   apr_time_now());
+    session->min_rate = (int)h2x_conf_get(s, H2X_MIN_RATE);
     session->data_max = (apr_size_t)h2x_conf_get(s, H2X_MAX_DATA_FRAME_LEN);
     APR_RING_INIT(&session->all, h2x_stream, all);
     APR_RING_INIT(&session->news, h2x_stream, news);
@@ -465,6 +493,11 @@ h2x_session_state h2x_session_get_state(const h2x_session *session)
 int h2x_session_has_failed(const h2x_session *session)
 {
     return session->has_failed;
+}
+
+int h2x_session_is_condemned(const h2x_session *session)
+{
+    return session->is_condemned;
 }
 
 int h2x_session_stream_count(const h2x_session *session)

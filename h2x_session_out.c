@@ -10,6 +10,9 @@
 /* A DATA frame is not made shorter than this to fill a buffer. */
 #define DATA_MIN 1024
 
+/* A client whose windows make them shorter than this, dribbles. */
+#define DATA_TINY 256
+
 static apr_size_t room(const h2x_session *session)
 {
     return session->buffer->size - session->buffer->len;
@@ -58,6 +61,14 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
     return (ssize_t)left;
 }
 
+/* Was a frame made short by the client's windows? There is more to send. */
+static int is_dribble(const h2x_session *session, const h2x_stream *stream,
+                      size_t length)
+{
+    return stream->out.bytes && length < DATA_TINY
+           && length != session->data_max;
+}
+
 /* Writes a DATA frame: the one place where a body's bytes are copied. */
 static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
                       const uint8_t *head, size_t length,
@@ -84,7 +95,12 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     session->buffer->len += H2X_FRAME_HEAD_LEN + length + padding;
-    stream->progress = session->progress = apr_time_now();
+    h2x_session_note(session, is_dribble(session, stream, length)
+                              ? H2X_EVENT_DRIBBLE : H2X_EVENT_DATA);
+    session->progress = apr_time_now();
+    stream->progress = h2x_guard_advance(
+        stream->out.bytes ? stream->progress : session->progress,
+        session->progress, length, stream->min_rate);
     if (stream->out.memory < stream->max_memory) {
         h2x_stream_room_locked(stream);
     }
@@ -112,6 +128,20 @@ static int is_client_error(uint32_t code)
            || code == NGHTTP2_FRAME_SIZE_ERROR;
 }
 
+/* Notes that a stream was reset, if the client has made it so. */
+static void note_reset(h2x_session *session, int32_t id, uint32_t code)
+{
+    if (code == NGHTTP2_REFUSED_STREAM) {
+        h2x_session_note(session, H2X_EVENT_REFUSED);
+    }
+    if (is_client_error(code)) {
+        LOG(session, APLOG_INFO, "h2x(%s-%d): client's error, reset with %s",
+            LOG_ID(session), id, nghttp2_http2_strerror(code));
+        h2x_session_note(session, H2X_EVENT_ERROR);
+        h2x_session_note(session, H2X_EVENT_RESET_MADE);
+    }
+}
+
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
                          void *baton)
 {
@@ -121,15 +151,20 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
     if (frame->hd.type == NGHTTP2_GOAWAY
         && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
         session->has_failed = 1;
+    }
+    if (session->has_failed && !session->is_condemned) {
+        session->is_condemned = 1;
         LOG(session, APLOG_INFO, "h2x(%s): closing the connection with %s%s"
             "%.*s", LOG_ID(session),
             nghttp2_http2_strerror(frame->goaway.error_code),
             frame->goaway.opaque_data_len ? ": " : "",
             (int)frame->goaway.opaque_data_len, frame->goaway.opaque_data);
     }
-    if (frame->hd.type == NGHTTP2_RST_STREAM
-        && is_client_error(frame->rst_stream.error_code)) {
-        ++session->errors;
+    if (frame->hd.type == NGHTTP2_PING) {
+        session->pings_sent += !(frame->hd.flags & NGHTTP2_FLAG_ACK);
+    }
+    if (frame->hd.type == NGHTTP2_RST_STREAM) {
+        note_reset(session, frame->hd.stream_id, frame->rst_stream.error_code);
     }
     if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
         h2x_session_promised(session, frame->push_promise.promised_stream_id);
@@ -140,6 +175,7 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
              || frame->hd.type == NGHTTP2_DATA)
             && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
             stream->end_sent = 1;
+            h2x_session_note(session, H2X_EVENT_RESPONSE);
             h2x_session_add_news(session, stream);
         }
     }
@@ -157,8 +193,10 @@ static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
     h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
 
     if (stream && frame->hd.type == NGHTTP2_HEADERS) {
-        LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: %s",
-            LOG_ID(session), stream->id, nghttp2_strerror(error));
+        if (!session->is_condemned) {
+            LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: "
+                "%s", LOG_ID(session), stream->id, nghttp2_strerror(error));
+        }
         stream->responded = 0;
         stream->out_failed = 1;
         stream->out_ended = 1;
@@ -418,6 +456,7 @@ int h2x_session_waits_for_client(const h2x_session *session,
                                  const h2x_stream *stream, apr_time_t since)
 {
     return session->progress <= since
+           || nghttp2_session_get_remote_window_size(session->ng) <= 0
            || nghttp2_session_get_stream_remote_window_size(session->ng,
                                                             stream->id) <= 0;
 }

@@ -4,6 +4,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <apr_atomic.h>
 #include <apr_portable.h>
@@ -34,6 +37,8 @@ struct h2x_stream_store {
     apr_thread_mutex_t *lock;
     struct stream_ring unused;
     int count;
+    int made;          /* these, and those that are used */
+    int peak;          /* of that, since memory was given back */
 };
 
 /*
@@ -88,6 +93,30 @@ static void destroy(h2x_stream *stream)
     apr_pool_destroy(stream->pool);
     apr_bucket_alloc_destroy(stream->bucket_alloc);
     apr_pool_destroy(home);
+}
+
+/*
+ * Notes that a stream was destroyed. Tells whether most of a crowd has gone:
+ * then its memory is free, but in pieces that the C library keeps.
+ */
+static int was_crowd_locked(h2x_stream_store *store)
+{
+    int is_over;
+
+    --store->made;
+    is_over = store->peak >= 2 * STORE_MAX
+              && store->made - STORE_MAX <= (store->peak - STORE_MAX) / 4;
+    if (is_over) {
+        store->peak = store->made;
+    }
+    return is_over;
+}
+
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 static apr_status_t empty_store(void *baton)
@@ -151,6 +180,9 @@ static h2x_stream *make_stream_locked(h2x_stream_store *store)
         return NULL;
     }
     apr_pool_tag(kept->stream.pool, "h2x_stream");
+    if (++store->made > store->peak) {
+        store->peak = store->made;
+    }
     kept->stream.number = take_number();
     return &kept->stream;
 }
@@ -197,6 +229,7 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     apr_bucket_alloc_t *bucket_alloc = stream->bucket_alloc;
     apr_thread_cond_t *changed = stream->changed;
     apr_uint32_t number = stream->number;
+    int is_calm = 0;
 
     ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
     free_chunks(stream->in_first);
@@ -218,8 +251,12 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     }
     else {
         destroy(stream);
+        is_calm = was_crowd_locked(store);
     }
     apr_thread_mutex_unlock(store->lock);
+    if (is_calm) {
+        give_memory_back();
+    }
 }
 
 void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state)

@@ -44,7 +44,8 @@ void h2x_drive_lose(h2x_drive *drive)
 static int is_stuck(const h2x_drive *drive)
 {
     return drive->c1->data_in_output_filters
-           && h2x_session_queue_size(drive->session) > QUEUE_MAX;
+           && (h2x_session_is_condemned(drive->session)
+               || h2x_session_queue_size(drive->session) > QUEUE_MAX);
 }
 
 static apr_int16_t events_to_wait_for(const h2x_drive *drive)

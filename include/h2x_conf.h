@@ -32,6 +32,8 @@ typedef enum {
     H2X_EARLY_HINTS,        /* -1: those that handlers make pass */
     H2X_PADDING,            /* bits of the greatest length */
     H2X_MAX_STREAM_ERRORS,  /* 0: any number */
+    H2X_GUARD,              /* percent; 0: off */
+    H2X_MIN_RATE,           /* bytes a second; 0: any */
     H2X_WEBSOCKETS,
     H2X_SERIALIZE_HEADERS,  /* this and the next have no meaning here */
     H2X_SESSION_EXTRA_FILES,

@@ -89,6 +89,9 @@ h2x_session_state h2x_session_get_state(const h2x_session *session);
 /** Tells whether the session was ended by an error. Lock held. */
 int h2x_session_has_failed(const h2x_session *session);
 
+/** Tells whether the session is being ended by an error. Lock held. */
+int h2x_session_is_condemned(const h2x_session *session);
+
 /** How many streams there are that were not released. */
 int h2x_session_stream_count(const h2x_session *session);
 
@@ -98,7 +101,8 @@ int h2x_session_is_fresh(const h2x_session *session);
 /**
  * Reads bytes from the client.
  * @return APR_SUCCESS, also when they were wrong (the answer to that is then
- *         ready to be sent); APR_EGENERAL when the session cannot go on
+ *         ready to be sent); APR_EAGAIN when the session is being ended and
+ *         reads no more; APR_EGENERAL when it cannot go on
  */
 apr_status_t h2x_session_receive(h2x_session *session, const char *data,
                                  apr_size_t len);
@@ -121,7 +125,8 @@ apr_size_t h2x_session_queue_size(const h2x_session *session);
 
 /**
  * Tells whether it is the client for which a stream with output has to wait:
- * its window is closed, or no stream at all has sent anything since a time.
+ * its window is closed, or that of all, or no stream at all has sent anything
+ * since a time.
  */
 int h2x_session_waits_for_client(const h2x_session *session,
                                  const h2x_stream *stream, apr_time_t since);

@@ -16,6 +16,7 @@
 #include <http_log.h>
 
 #include "h2x.h"
+#include "h2x_guard.h"
 #include "h2x_session.h"
 
 #define H2X_FRAME_HEAD_LEN 9
@@ -59,12 +60,21 @@ struct h2x_session {
     int early_count;
     int early_max;
     int is_fresh;
+    int min_rate;           /* H2MinRate */
     apr_time_t progress;    /* when bytes of any body were written */
     int drained;            /* the client has answered the PING */
     int goaway_said;
     int has_failed;         /* a GOAWAY with an error was sent */
     size_t received;        /* bytes of bodies, to be credited */
     h2x_windows windows;
+    nghttp2_frame_hd frame; /* the frame that comes; or, with a length of 0
+                             * left, came last */
+    size_t payload_left;    /* of it, or of the client's preface */
+    uint8_t frame_head[H2X_FRAME_HEAD_LEN]; /* of the next one, so far */
+    size_t frame_head_len;
+    int pings_sent;         /* and not answered */
+    apr_time_t frame_since; /* when reading first ended within it, or within
+                             * the head that it is of; 0: it did not */
     apr_size_t data_max;    /* H2MaxDataFrameLen */
     int padding_max;        /* H2Padding, in bytes */
     int32_t last_id;        /* of the client's streams */
@@ -72,8 +82,9 @@ struct h2x_session {
     int gap_count;
     uint32_t window_before; /* SETTINGS_INITIAL_WINDOW_SIZE, and */
     int32_t widest;         /* the widest window, before a SETTINGS frame */
-    int errors;             /* of the client, which cost it streams */
-    int errors_max;         /* H2MaxStreamErrors; 0: any number */
+    h2x_guard guard;
+    h2x_event excess;       /* what was too much for it, or NONE */
+    int is_condemned;       /* the connection is being ended, and why logged */
     h2x_buffer *buffer;     /* that is being written */
     int buffer_full;
     const uint8_t *left;    /* of a frame that found no room */
@@ -120,6 +131,24 @@ static APR_INLINE void h2x_session_remove_news(h2x_stream *stream)
 /** Ends the connection with an error, and one line in the log. */
 void h2x_session_condemn(h2x_session *session, uint32_t code,
                          const char *why);
+
+/** Looks closer at an event that seems to be too much. */
+void h2x_session_suspect(h2x_session *session, h2x_event event);
+
+/** Notes an event that the guard counts. */
+static APR_INLINE void h2x_session_note(h2x_session *session, h2x_event event)
+{
+    if (h2x_guard_note(&session->guard, event)) {
+        h2x_session_suspect(session, event);
+    }
+}
+
+/** Shows the guard what comes: all frames, as nghttp2 does not tell of those
+ * that it ignores, and how long one takes to come. */
+void h2x_session_scan(h2x_session *session, const char *data, apr_size_t len);
+
+/** Ends the connection when there was too much of something. */
+void h2x_session_check_guard(h2x_session *session);
 
 /** nghttp2's callback for the head of a frame. */
 int h2x_session_on_begin_frame(nghttp2_session *ng,

@@ -49,6 +49,7 @@ typedef struct h2x_request_head {
     apr_time_t received; /* when the head was complete */
     int field_count;     /* fields so far; crumbs of Cookie are one */
     apr_size_t cookie_len; /* of all crumbs */
+    apr_size_t size;     /* of all fields so far */
     int status;          /* to be refused with this status, or 0 */
     int has_body;        /* END_STREAM was not on the head */
 } h2x_request_head;
@@ -129,6 +130,8 @@ typedef struct h2x_stream_owner {
     void (*output_locked)(void *baton, h2x_stream *stream, int flush);
     /** The runner has taken bytes of the body: the client may send more. */
     void (*consumed_locked)(void *baton, h2x_stream *stream, apr_size_t len);
+    /** Has the stream more output than it may, before some of it is sent? */
+    int (*is_full_locked)(void *baton, const h2x_stream *stream);
     /** Is it for the client, not for other streams, that output waits? */
     int (*waits_for_client_locked)(void *baton, h2x_stream *stream,
                                    apr_time_t since);
@@ -177,6 +180,8 @@ struct h2x_stream {
     apr_off_t in_bytes;   /* in these */
     int in_ended;         /* END_STREAM has come */
     int in_cut;           /* or will not be waited for */
+    apr_interval_time_t in_debt; /* runner: how long the client was waited for
+                                  * that it has not yet made up for */
     apr_table_t *in_trailers; /* what came as trailers, in their own pool */
 
     /* output */
@@ -190,7 +195,8 @@ struct h2x_stream {
     h2x_head *out_trailers;
     int trailers_due;     /* all else is sent, but the trailers */
     int end_sent;         /* END_STREAM went out */
-    apr_time_t progress;  /* when bytes of it were sent, or it was DRAINING */
+    apr_time_t progress;  /* when enough of it was sent, or it was DRAINING */
+    int min_rate;         /* what is enough, in bytes a second (H2MinRate) */
 
     /* bookkeeping, for mod_logio */
     apr_off_t bytes_in;   /* of frames that came */

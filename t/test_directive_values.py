@@ -27,7 +27,9 @@ NUMBERS = {     # least, greatest
     "H2MaxHeaderBlockLen": (0, INT_MAX),
     "H2PushDiarySize": (0, 65536),
     "H2Padding": (0, 8),
+    "H2Guard": (0, INT_MAX),
     "H2MaxStreamErrors": (0, INT_MAX),
+    "H2MinRate": (0, INT_MAX),
     "H2SessionExtraFiles": (0, INT_MAX),
 }
 TIMES = ["H2StreamTimeout", "H2MaxWorkerIdleSeconds"]

@@ -113,7 +113,8 @@ def test_priorities_of_idle_streams(httpd):
             struct.pack(">HBBBLL", 0, 7, 0x10, 0, 0, first + 2 * i) + b"u=1"
             for i in range(count))
 
-    with httpd() as server, server.h2(tls=False, ack=False) as c:
+    with httpd("H2Guard 0\n") as server, \
+            server.h2(tls=False, ack=False) as c:
         c.until(lambda: c.settings_seen, what="SETTINGS")
         costs, first = [], 1
         for count in (10000, 50000, 10000):

@@ -331,7 +331,7 @@ static int waits_for_client(void *baton UNUSED, h2x_stream *stream,
 }
 
 static const h2x_stream_owner stream_owner = {
-    NULL, NULL, NULL, NULL, waits_for_client, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, waits_for_client, NULL
 };
 
 void make_session(void)
@@ -402,6 +402,7 @@ int setup(void **state)
     goaway_count = seen_count = 0;
     failure = APR_SUCCESS;
     server.log.level = APLOG_INFO;
+    server.timeout = apr_time_from_sec(60);
     server.limit_req_line = 100;
     server.limit_req_fieldsize = 200;
     server.limit_req_fields = 10;

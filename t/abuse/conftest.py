@@ -1,0 +1,132 @@
+"""Fixtures of the attacks.  Each test is a row of the table; what must hold
+for all of them, stage.py looks at."""
+
+import contextlib
+import json
+import os
+import resource
+
+import pytest
+
+from lib import h2raw
+
+import rivals
+import stage as lib_stage
+
+#: Which server: "h2x", "stock" (mod_http2) or "nginx"; `make abuse` sets it.
+TARGET = os.environ.get("H2X_ABUSE", "h2x")
+#: A file that gets a line of JSON for each row.
+REPORT = os.environ.get("H2X_ABUSE_REPORT")
+
+#: Short times, so that what is slow is seen in time.
+TIMEOUT = 2
+BASE = """
+Timeout %d
+KeepAliveTimeout %d
+AsyncRequestWorkerFactor 20
+H2MaxWorkerIdleSeconds 1
+""" % (TIMEOUT, TIMEOUT)
+
+FILES = {"small.html": "hello\n", "page.html": b"0123456789abcdef" * 1024,
+         "big.bin": b"0123456789abcdef" * (1 << 18)}
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "row: see stage.row()")
+
+
+def own_lines(module):
+    """A file's CONFIG, its lines for one server in IfModule."""
+    return BASE + getattr(module, "CONFIG", "")
+
+
+@pytest.fixture(scope="module")
+def target(request, httpd, certs):
+    """The server of a file: as `server`, but which one is chosen."""
+    module = request.module
+    if TARGET == "nginx":
+        one = rivals.Nginx(certs, TIMEOUT)
+    else:
+        one = httpd(own_lines(module), getattr(module, "MODULES", ""),
+                    load=TARGET)
+    for name, content in FILES.items():
+        one.write(name, content)
+    if hasattr(module, "files") and TARGET != "nginx":
+        module.files(one)
+    failed = request.session.testsfailed
+    with limited(getattr(module, "DESCRIPTORS", None)):
+        one.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(one.__exit__)
+        warm_up(one, 1 if hasattr(module, "DESCRIPTORS") else 25)
+        yield one
+        if TARGET == "h2x":
+            one.failed |= request.session.testsfailed > failed
+
+
+@contextlib.contextmanager
+def limited(descriptors):
+    """What is started meanwhile has no more descriptors."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def warm_up(server, connections):
+    """What servers keep once they had much to do is no growth."""
+    at_0 = {} if TARGET == "stock" else {h2raw.INITIAL_WINDOW_SIZE: 0}
+    with contextlib.ExitStack() as stack:
+        for _ in range(connections):
+            c = stack.enter_context(server.h2(
+                tls=False, settings=at_0))
+            c.answers = [c.get("/page.html") for _ in range(500 // (connections + 4))]
+            c.wait_headers(c.answers[-1])
+            stack.callback(c.wait, *c.answers)
+            stack.callback(c.settings, {h2raw.INITIAL_WINDOW_SIZE: 65535})
+    if TARGET != "nginx":
+        with server.h2(tls=False) as c:     # with all threads that may be
+            c.wait(*[c.get("/t/big?n=200000") for _ in range(100)])
+
+
+@pytest.fixture(scope="module")
+def bystander(target):
+    one = lib_stage.Bystander(target)
+    yield one
+    one.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "call":
+        item.call_failed = outcome.get_result().failed and str(
+            call.excinfo.value).split("\n")[0][:200]
+
+
+@pytest.fixture
+def stage(request):
+    """Watches an attack, and judges when it is over."""
+    row = request.node.get_closest_marker("row").kwargs
+    if TARGET not in {None: [TARGET], "h2x": ["h2x"],
+                      "httpd": ["h2x", "stock"]}[row["needs"]]:
+        write({"row": row["number"], "name": row["name"], "outcome": None,
+               "wrong": [], "notes": []})
+        pytest.skip("not tried with " + TARGET)
+    target = request.getfixturevalue("target")
+    one = lib_stage.Stage(target, request.getfixturevalue("bystander"), row)
+    one.begin()
+    try:
+        yield one
+    finally:
+        one.finish()
+    failed = getattr(request.node, "call_failed", None)
+    write(one.report(failed or None))
+    assert failed or not one.wrong, "; ".join(one.wrong)
+
+
+def write(report):
+    if REPORT:
+        with contextlib.closing(open(REPORT, "a")) as f:
+            f.write(json.dumps(report) + "\n")

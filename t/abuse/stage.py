@@ -1,0 +1,284 @@
+"""What each attack is watched for: see stage() in conftest.py."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lib import h2raw
+from lib.proc import Holdings, alive, pss
+from lib.server import PATIENCE, SANITIZE, ServerError, wait_for
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+#: What an attack may take: time, bytes sent, and memory of the children.
+SECONDS = 10
+BYTES = 64 << 20
+GROWTH = 8 << 20
+#: What may be left of that growth, and when that is looked at last.
+LEFT = 0.1
+BACK_AFTER = 5
+#: How much later others may be served: times, or seconds where the machine
+#: itself is less steady than that.
+TIMES_LATER = 3
+LATER = 0.05
+#: Fetches of others that are looked at, at least.
+FETCHES = 200
+
+CODES = {value: name for name, value in vars(h2raw).items()
+         if name.isupper() and name.endswith((
+             "_ERROR", "_CALM", "_STREAM", "CANCEL", "_CLOSED", "_TIMEOUT",
+             "_SECURITY", "_REQUIRED")) and isinstance(value, int)}
+
+
+
+MANY = 0
+
+
+def row(number, name, log=None, lines=1, extra=20, needs=None,
+        growth=GROWTH):
+    """Marks the test of a row of the table.
+
+    log: pattern of what mod_h2x logs; None: nothing.  lines: how often, or
+    MANY: once or more.
+    extra: lines that errors of single streams may add.
+    needs: "httpd" or "h2x"; other servers are not tried.
+    growth: bytes of memory that are allowed, where not 8 MB.
+    """
+    return pytest.mark.row(number=number, name=name, log=log, lines=lines,
+                           extra=extra, needs=needs, growth=growth)
+
+
+class Bystander:
+    def __init__(self, server, path="/small.html"):
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.join(HERE, "bystander.py"),
+             str(server.port), path],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.times()
+
+    def times(self):
+        """How long the fetches since the last call took."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def at_least(self, count):
+        """The same, of so many fetches or more."""
+        times = []
+        while len(times) < count:
+            times += self.times()
+            time.sleep(0.02)
+        return sorted(times)
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+def percentile(times, part=0.99):
+    return times[min(len(times) - 1, int(len(times) * part))]
+
+
+class Attacker(h2raw.Connection):
+    """A raw client that goes on when it is told to stop, and that ends when it
+    has sent too much."""
+
+    def __init__(self, stage, sock, **kw):
+        self.stage, self.written = stage, 0
+        kw.setdefault("timeout", SECONDS)
+        super().__init__(sock, **kw)
+
+    def raw(self, data):
+        self.written += len(data)
+        assert self.written <= BYTES, "the attack is too large"
+        super().raw(data)
+
+    def blast(self, *pieces, read=True):
+        """Sends pieces until the server has had enough.  Returns how many."""
+        sent = 0
+        for piece in pieces:
+            if self.closed or self.goaways:
+                break
+            try:
+                self.raw(piece)
+            except OSError as e:
+                self.send_error = e
+                break
+            sent += 1
+            if read:
+                self.poll()
+        return sent
+
+    def settle(self):
+        """Until the server has nothing more to say: it closes, or answers a
+        PING."""
+        with contextlib.suppress(OSError, h2raw.Timeout):
+            if not self.closed and not self.goaways:
+                self.ping(timeout=SECONDS)
+        with contextlib.suppress(h2raw.Timeout, OSError):
+            if self.goaways and not self.closed:
+                self.wait_closed(SECONDS)
+        return self
+
+    def end(self):
+        """What became of the connection, in words."""
+        if self.goaways:
+            return "GOAWAY " + CODES.get(self.goaway_code,
+                                         str(self.goaway_code))
+        return "closed" if self.closed else "goes on"
+
+
+class Stage:
+    """One attack, watched: what else the server does meanwhile, and what is
+    left afterwards."""
+
+    def __init__(self, server, bystander, mark):
+        self.server, self.bystander = server, bystander
+        self.row = mark
+        self.attackers, self.outcome, self.notes = [], None, []
+        self.wrong = []
+
+    # -- what attacks do ------------------------------------------------------
+
+    def connect(self, tls=False, sni="localhost", **kw):
+        """A connection that the server has greeted."""
+        sock = self.server.connect(tls, sni=sni) if tls \
+            else self.server.connect(False)
+        c = Attacker(self, sock, **kw)
+        self.attackers.append(c)
+        if kw.get("greet", True):
+            c.until(lambda: c.settings_seen, what="SETTINGS")
+        return c
+
+    def stopped(self, c, *codes, what=None):
+        """The server must end the connection, with one of these codes."""
+        c.settle()
+        self.tell(what or c.end())
+        if c.goaway_code not in codes:
+            self.wrong.append("%s in place of GOAWAY %s" % (
+                c.end(), " or ".join(CODES[code] for code in codes)))
+
+    def tell(self, outcome):
+        self.outcome = outcome
+
+    def note(self, text, *args):
+        self.notes.append(text % args if args else text)
+
+    def check(self, condition, text, *args):
+        if not condition:
+            self.wrong.append(text % args if args else text)
+        return condition
+
+    # -- what is watched ------------------------------------------------------
+
+    def memory(self):
+        total = 0
+        for pid in self.children:
+            with contextlib.suppress(OSError):
+                total += pss(pid)
+        return total
+
+    def _watch(self):
+        while not self.over.wait(0.05):
+            self.peak = max(self.peak, self.memory())
+
+    def begin(self):
+        self.children = self.server.children()
+        self.bystander.times()
+        self.idle = percentile(self.bystander.at_least(FETCHES))
+        self.before = Holdings(self.server)
+        self.at_first = self.peak = self.memory()
+        self.mark = self.server.log_mark()
+        self.over = threading.Event()
+        self.watcher = threading.Thread(target=self._watch)
+        self.watcher.start()
+        self.start = time.monotonic()
+
+    def finish(self):
+        self.seconds = time.monotonic() - self.start
+        self.busy = percentile(self.bystander.at_least(FETCHES))
+        self.over.set()
+        self.watcher.join()
+        for c in self.attackers:
+            c.close()
+        self._check_children()
+        self._check_memory()
+        self._check_holdings()
+        self._check_bystander()
+        self._check_log()
+
+    def _check_children(self):
+        gone = [pid for pid in self.children if not alive(pid)]
+        self.check(not gone, "a child has ended")
+        crash = re.search(r"exit signal.*|.*AddressSanitizer.*",
+                          self.server.error_text()[self.mark:])
+        self.check(not crash, "%s", crash and crash.group())
+
+    def _check_memory(self):
+        if SANITIZE:
+            return
+        grown = self.peak - self.at_first
+        self.note("memory +%.1f MB", max(0, grown) / 1e6)
+        self.check(grown <= self.row["growth"], "memory grew by %.1f MB",
+                   grown / 1e6)
+        left = self._until_back(lambda: self.memory()
+                                <= self.at_first * (1 + LEFT))
+        self.check(left, "%.1f MB of memory are not given back",
+                   (self.memory() - self.at_first) / 1e6)
+
+    def _check_holdings(self):
+        self._until_back(
+            lambda: not Holdings(self.server).exceeds(self.before))
+        more = Holdings(self.server).exceeds(self.before)
+        self.check(not more, "%s", more)
+
+    def _check_bystander(self):
+        self.note("others' p99 %.1f ms, idle %.1f ms", self.busy * 1e3,
+                  self.idle * 1e3)
+        if self.busy > TIMES_LATER * self.idle:
+            # the machine may have got other work as well
+            self.idle = max(self.idle, percentile(
+                self.bystander.at_least(FETCHES)))
+        self.check(self.busy <= max(TIMES_LATER * self.idle,
+                                    LATER * PATIENCE),
+                   "others wait %.1f ms in place of %.1f", self.busy * 1e3,
+                   self.idle * 1e3)
+
+    def _check_log(self):
+        if self.server.load != "h2x":
+            return
+        text = self.server.error_text()[self.mark:]
+        lines = [line for line in text.splitlines()
+                 if re.search(r"\bh2x\(|\[h2x:", line)]
+        if self.row["log"] is None:
+            self.check(not lines, "logged: %s", lines[:3])
+        else:
+            found = [x for x in lines if re.search(self.row["log"], x)]
+            self.check((len(found) == self.row["lines"] or found
+                        and self.row["lines"] == MANY)
+                       and len(lines) <= len(found) + self.row["extra"],
+                       "%d lines logged, %d of them say %r: %s", len(lines),
+                       len(found), self.row["log"], lines[:3])
+
+    @staticmethod
+    def _until_back(condition):
+        with contextlib.suppress(ServerError):
+            return wait_for(condition, BACK_AFTER, interval=0.1)
+        return False
+
+    def report(self, error=None):
+        """The row as the table shows it."""
+        wrong = list(self.wrong)
+        if error:
+            wrong.append(error)
+        return {"row": self.row["number"], "name": self.row["name"],
+                "outcome": self.outcome, "wrong": wrong,
+                "notes": self.notes}
