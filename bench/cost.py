@@ -5,9 +5,11 @@ Each server is loaded twice, the second time with more requests; what the
 second load costs more, divided by how many more requests it has, is the cost
 of one: start and connections cancel out.
 
-System calls are counted by perf while the server runs as in bench.py.
-Instructions are counted by callgrind, in one process of the server; those of
-the kernel are not among them.  Runs of the same program differ by about 1 %.
+System calls are counted by perf while the server runs as in bench.py, under
+h2load.  Instructions are counted by callgrind, in one process of the server;
+those of the kernel are not among them.  There a client sends the requests of
+a connection in one write and waits for all of them, so that what the server
+reads at once does not depend on how fast the machine is.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import sys
 import time
 
 import files
-from client import Failed
+from client import Client, Failed
 from rows import Load
 from servers import ACCOUNT, SERVERS
 
@@ -81,15 +83,27 @@ def instructions(server, options):
         '--callgrind-out-file=' + out], alone=True, user=ACCOUNT)
     costs = []
     try:
-        options.load.run(server, options.counts[0], 300)     # warms it up
+        ask(server, options, options.counts[0])     # warms it up
         control(server, '--zero')
         for turn, count in enumerate(options.counts, 1):
-            options.load.run(server, count, 300)
+            ask(server, options, count)
             control(server, '--dump')
             costs.append(read_dump('%s.%d' % (out, turn)))
     finally:
         server.stop()
     return [per_request(few, many, options) for few, many in zip(*costs)]
+
+
+def ask(server, options, count):
+    """Requests in batches, of one connection after the other."""
+    tls = options.scheme == 'https'
+    clients = [Client(server.tls if tls else server.clear, files.FILES,
+                      tls=tls, table=4096) for _ in range(options.c)]
+    for _ in range(count // (options.c * options.m)):
+        for client in clients:
+            client.get(*[options.path] * options.m)
+    for client in clients:
+        client.close()
 
 
 def control(server, what):
@@ -156,7 +170,12 @@ def parse():
                         help='functions to list, default 30')
     parser.add_argument('--only', choices=('calls', 'instructions'))
     options = parser.parse_args()
-    options.counts = 1000, 5000
+    batch = options.c * options.m
+    if batch > 500:
+        parser.error('at most 500 requests at once')
+    few, many = (1000, 5000) if files.FILES[options.path] < 1 << 20 else (
+        20, 60)     # the client's window is 1 GB
+    options.counts = max(few // batch, 1) * batch, max(many // batch, 3) * batch
     options.load = Load(options.path, options.c, options.m, options.scheme)
     return options
 
@@ -177,7 +196,7 @@ def main():
                 show('instructions', own, options.top)
                 show('by object file', objects, options.top)
                 show('with the functions called', all_in, 2 * options.top)
-    except Failed as error:
+    except (Failed, OSError) as error:
         sys.exit('cost: %s' % error)
     finally:
         shutil.rmtree(base, ignore_errors=True)
