@@ -175,7 +175,8 @@ def parse():
         parser.error('at most 500 requests at once')
     few, many = (1000, 5000) if files.FILES[options.path] < 1 << 20 else (
         20, 60)     # the client's window is 1 GB
-    options.counts = max(few // batch, 1) * batch, max(many // batch, 3) * batch
+    options.counts = [max(few // batch, 1) * batch,
+                      max(many // batch, 3) * batch]
     options.load = Load(options.path, options.c, options.m, options.scheme)
     return options
 
