@@ -16,10 +16,9 @@
 /* How long requests run, one after the other, before output is sent. */
 #define BATCH_MAX 1000
 
-/* How long the thread stays with a connection that had requests: as long as
- * half of the child's threads do no such thing, and otherwise. */
+/* How long the thread stays with a connection that had requests, if at least
+ * half of the child's threads have none. */
 #define LINGER (20 * 1000)
-#define LINGER_MIN 1000
 
 static void set_busy(h2x_drive *drive, h2x_stream *stream, apr_time_t since)
 {
@@ -139,18 +138,16 @@ static int mpm_waits(const h2x_drive *drive)
  */
 static int linger_locked(h2x_drive *drive)
 {
-    apr_uint32_t max = (apr_uint32_t)h2x_child_self->threads / 2;
+    apr_uint32_t driving = apr_atomic_read32(&h2x_child_self->driving);
     int has_more;
 
-    if (!drive->has_run || drive->c1->data_in_output_filters) {
+    if (!drive->has_run || drive->c1->data_in_output_filters
+        || 2 * driving > (apr_uint32_t)h2x_child_self->threads) {
         return 0;
     }
     drive->has_run = 0;
     h2x_lock_release(&drive->lock);
-    has_more = h2x_io_await(
-        drive->c1, apr_atomic_inc32(&h2x_child_self->lingering) < max
-                       ? LINGER : LINGER_MIN);
-    apr_atomic_dec32(&h2x_child_self->lingering);
+    has_more = h2x_io_await(drive->c1, LINGER);
     h2x_lock_acquire(&drive->lock);
     return has_more;
 }
@@ -255,6 +252,7 @@ void h2x_drive_run(h2x_drive *drive)
     conn_rec *c1 = drive->c1;
     int idle_steps = 0;
 
+    apr_atomic_inc32(&h2x_child_self->driving);
     ap_update_child_status_from_conn(c1->sbh, SERVER_BUSY_READ, c1);
     h2x_lock_acquire(&drive->lock);
     h2x_drive_take_back_locked(drive);
@@ -280,4 +278,5 @@ void h2x_drive_run(h2x_drive *drive)
     }
     leave_locked(drive);
     h2x_lock_release(&drive->lock);
+    apr_atomic_dec32(&h2x_child_self->driving);
 }

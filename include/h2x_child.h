@@ -32,8 +32,7 @@ typedef struct h2x_child {
     int threads;        /* ThreadsPerChild */
     int thread_limit;   /* slots of a child in the scoreboard */
     apr_uint32_t stopping; /* an h2x_child_stop; atomic */
-    apr_uint32_t lingering; /* connection threads that wait for a client's
-                               next requests; atomic */
+    apr_uint32_t driving;  /* connection threads with a connection; atomic */
 } h2x_child;
 
 /**
