@@ -37,7 +37,9 @@ h2x_stream *h2x_session_add(h2x_session *session, int32_t id)
         stream->owner_baton = session->params.baton;
         stream->min_rate = session->min_rate;
         APR_RING_INSERT_TAIL(&session->all, stream, h2x_stream, all);
-        ++session->stream_count;
+        if (!session->stream_count++) {
+            session->progress = apr_time_now(); /* nothing was to be sent */
+        }
     }
     return stream;
 }

@@ -42,6 +42,9 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
     if (session->data_max && length > session->data_max) {
         length = session->data_max;
     }
+    if (length > 2 * (size_t)session->padding_max) {
+        length -= session->padding_max; /* a full frame has no room for it */
+    }
     if (free_len >= DATA_MIN + H2X_FRAME_HEAD_LEN
         && length > free_len - H2X_FRAME_HEAD_LEN) {
         length = free_len - H2X_FRAME_HEAD_LEN;
@@ -78,6 +81,7 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     h2x_stream *stream = source->ptr;
     char *to = session->buffer->data + session->buffer->len;
     size_t padding = frame->data.padlen; /* with the byte that tells it */
+    apr_time_t now = apr_time_now();
 
     if (room(session) < H2X_FRAME_HEAD_LEN + length + padding) {
         session->buffer_full = 1;
@@ -97,10 +101,11 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     session->buffer->len += H2X_FRAME_HEAD_LEN + length + padding;
     h2x_session_note(session, is_dribble(session, stream, length)
                               ? H2X_EVENT_DRIBBLE : H2X_EVENT_DATA);
-    session->progress = apr_time_now();
+    session->progress = h2x_guard_advance(session->progress, now, length,
+                                          session->min_rate);
     stream->progress = h2x_guard_advance(
-        stream->out.bytes ? stream->progress : session->progress,
-        session->progress, length, stream->min_rate);
+        stream->out.bytes ? stream->progress : now, now, length,
+        stream->min_rate);
     if (stream->out.memory < stream->max_memory) {
         h2x_stream_room_locked(stream);
     }
@@ -456,7 +461,6 @@ int h2x_session_waits_for_client(const h2x_session *session,
                                  const h2x_stream *stream, apr_time_t since)
 {
     return session->progress <= since
-           || nghttp2_session_get_remote_window_size(session->ng) <= 0
            || nghttp2_session_get_stream_remote_window_size(session->ng,
                                                             stream->id) <= 0;
 }

@@ -125,7 +125,7 @@ apr_size_t h2x_session_queue_size(const h2x_session *session);
 
 /**
  * Tells whether it is the client for which a stream with output has to wait:
- * its window is closed, or that of all, or no stream at all has sent anything
+ * its window is closed, or all streams together have sent next to nothing
  * since a time.
  */
 int h2x_session_waits_for_client(const h2x_session *session,

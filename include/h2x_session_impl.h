@@ -61,7 +61,8 @@ struct h2x_session {
     int early_max;
     int is_fresh;
     int min_rate;           /* H2MinRate */
-    apr_time_t progress;    /* when bytes of any body were written */
+    apr_time_t progress;    /* when bytes of any body were written, or before
+                             * that if they were few */
     int drained;            /* the client has answered the PING */
     int goaway_said;
     int has_failed;         /* a GOAWAY with an error was sent */

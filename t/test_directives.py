@@ -420,7 +420,7 @@ def test_workers_shared_by_connections(httpd):
     ("three.test", 1),
 ])
 def test_max_data_frame_len(server, path, sni, most):
-    with server.h2(sni=sni, authority=sni,
+    with server.h2(sni=sni, authority=sni, windows=False,
                    settings={h2raw.INITIAL_WINDOW_SIZE: 1 << 20}) as c:
         r = c.request(path=path)
         sizes = [len(p) for p in r.pieces if p]
