@@ -203,6 +203,9 @@ void h2x_drive_hand_over_locked(h2x_drive *drive)
 {
     if ((drive->driver == H2X_DRIVER_CONN && drive->is_busy)
         || drive->driver == H2X_DRIVER_RUNNER) {
+        if (drive->driver == H2X_DRIVER_RUNNER) {
+            apr_atomic_set64(&drive->busy_since, 0);
+        }
         drive->driver = H2X_DRIVER_WATCH;
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
         h2x_drive_check_stopping(drive);

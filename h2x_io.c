@@ -111,7 +111,9 @@ static void gather(h2x_io *io, apr_bucket_brigade *bb)
             || len > GATHERED_MAX - io->gathered_len) {
             break;
         }
-        memcpy(io->gathered + io->gathered_len, data, len);
+        if (len) {
+            memcpy(io->gathered + io->gathered_len, data, len);
+        }
         io->gathered_len += len;
         apr_bucket_delete(b);
     }
@@ -187,6 +189,9 @@ static apr_status_t below_tls_in(ap_filter_t *f, apr_bucket_brigade *bb,
     apr_size_t left = io->read_len - io->read_at;
     apr_status_t rv;
 
+    if (io->may_block) {
+        return ap_get_brigade(f->next, bb, mode, block, readbytes);
+    }
     if (!left && (!io->core_is_empty || mode != AP_MODE_READBYTES)) {
         rv = ap_get_brigade(f->next, bb, mode, block, readbytes);
         io->core_is_empty
@@ -217,6 +222,11 @@ void h2x_io_renew(h2x_io *io)
     io->is_drained = 0;
 }
 
+void h2x_io_hold(h2x_io *io)
+{
+    io->is_drained = 1;
+}
+
 void h2x_io_rest(h2x_io *io)
 {
     if (io->read_at == io->read_len) {
@@ -238,6 +248,8 @@ void h2x_io_register(void)
 void h2x_io_end(h2x_io *io)
 {
     io->may_block = 1;
+    io->read_at = io->read_len; /* nobody will take that any more */
+    h2x_io_rest(io);
 }
 
 /* The core blocks when it holds more than FlushMaxThreshold (64 KB). */

@@ -44,6 +44,9 @@ static APR_OPTIONAL_FN_TYPE(ap_logio_get_last_bytes) *logio_last;
 /* How old the processor times of a child may be that mod_status shows. */
 #define TIMES_MAX_AGE (100 * 1000)
 
+/* Workers without a slot of their own count in that of their connection. */
+#define ADD(counter, n) __atomic_fetch_add(&(counter), (n), __ATOMIC_RELAXED)
+
 /* A socket that nobody reads, of requests that have nothing to be read. */
 static apr_socket_t *dummy_socket;
 
@@ -626,12 +629,12 @@ void h2x_request_count(request_rec *r)
     }
     score = ap_get_scoreboard_worker(c2->sbh);
     bytes = logio_last ? logio_last(c2) : r->header_only ? 0 : r->bytes_sent;
-    score->access_count++;
-    score->my_access_count++;
-    score->conn_count++;
-    score->bytes_served += bytes;
-    score->my_bytes_served += bytes;
-    score->conn_bytes += bytes;
+    ADD(score->access_count, 1);
+    ADD(score->my_access_count, 1);
+    ADD(score->conn_count, 1);
+    ADD(score->bytes_served, bytes);
+    ADD(score->my_bytes_served, bytes);
+    ADD(score->conn_bytes, bytes);
     c2->sbh = NULL; /* so httpd does not count it */
 }
 

@@ -108,9 +108,12 @@ static int on_invalid_header(nghttp2_session *ng, const nghttp2_frame *frame,
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
-static void end_input(h2x_stream *stream)
+static void end_input(h2x_session *session, h2x_stream *stream)
 {
     stream->in_ended = 1;
+    if (!stream->in_bytes) {
+        h2x_session_forget_window(session, stream);
+    }
     h2x_stream_wake_locked(stream);
 }
 
@@ -161,7 +164,7 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
     }
     stream->bytes_in += H2X_FRAME_HEAD_LEN + frame->hd.length;
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
-        end_input(stream);
+        end_input(session, stream);
     }
     else if (frame->hd.type == NGHTTP2_DATA && frame->hd.length
              && frame->hd.length == frame->data.padlen) {
@@ -288,8 +291,10 @@ void h2x_session_consumed(h2x_session *session, h2x_stream *stream,
                           apr_size_t len)
 {
     h2x_lock_check(session->params.lock);
-    if (!stream->is_closed && len) {
-        nghttp2_session_consume_stream(session->ng, stream->id, len);
+    if (!stream->is_closed) {
+        if (len) {
+            nghttp2_session_consume_stream(session->ng, stream->id, len);
+        }
         h2x_session_widen(session, stream);
     }
 }

@@ -21,7 +21,8 @@ static void *get(size_t size, void *baton)
     h2x_session *session = baton;
     void *pages;
 
-    if (size >= LARGE && !session->large) {
+    /* that buffer is made with the session */
+    if (size >= LARGE && !session->ng && !session->large) {
         pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (pages != MAP_FAILED) {

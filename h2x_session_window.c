@@ -9,9 +9,10 @@
  * bodies come, they measure how much comes in a round trip, and windows grow
  * to twice as much.
  *
- * What a request does not read has to be kept. So only windows of streams
- * whose bodies are read are wider than H2WindowSize, and all of a connection,
- * and of a child, by a limited sum.
+ * What a request does not read has to be kept: a window of it, and as much
+ * again that its filters have taken. So only windows of streams whose bodies
+ * are read are wider than H2WindowSize, and all of a connection, and of a
+ * child, by a limited sum.
  */
 
 #include <string.h>
@@ -25,7 +26,7 @@
 #define RATE 125
 
 /* No window is wider than this. */
-#define WINDOW_MAX (6 * 1024 * 1024)
+#define WINDOW_MAX (4 * 1024 * 1024)
 
 /* All of a connection together are wider than H2WindowSize by at most this,
  * and all of the child. */
@@ -125,13 +126,21 @@ static void give_back(h2x_session *session, h2x_stream *stream, int32_t less)
     apr_atomic_sub32(&child_wider_by, less);
 }
 
+void h2x_session_forget_window(h2x_session *session, h2x_stream *stream)
+{
+    give_back(session, stream, stream->wider_by);
+}
+
 void h2x_session_widen(h2x_session *session, h2x_stream *stream)
 {
     h2x_windows *windows = &session->windows;
     int32_t more = windows->wanted - windows->initial - stream->wider_by;
 
-    if (more <= 0 || stream->in_ended
-        || (more = take_share(windows, more)) <= 0) {
+    if (stream->in_ended) {
+        h2x_session_forget_window(session, stream);
+        return;
+    }
+    if (more <= 0 || (more = take_share(windows, more)) <= 0) {
         return;
     }
     stream->wider_by += more;
@@ -141,9 +150,4 @@ void h2x_session_widen(h2x_session *session, h2x_stream *stream)
             windows->initial + stream->wider_by) != 0) {
         give_back(session, stream, more);
     }
-}
-
-void h2x_session_forget_window(h2x_session *session, h2x_stream *stream)
-{
-    give_back(session, stream, stream->wider_by);
 }

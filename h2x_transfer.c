@@ -172,8 +172,11 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
     drive->pending_input = 0;
     h2x_io_renew(&drive->io);
     while (rv == APR_SUCCESS && !drive->gone && !drive->pending_input
-           && !is_stuck(drive)
            && h2x_session_get_state(drive->session) != H2X_SESSION_CLOSED) {
+        if (is_stuck(drive)) {
+            /* but not what is read already, of which no socket tells again */
+            h2x_io_hold(&drive->io);
+        }
         rv = h2x_io_read(&drive->io, receive, drive, &len);
         total += len;
         drive->pending_input = (rv == APR_SUCCESS && total >= READ_MAX);
@@ -218,10 +221,12 @@ static int begin_fetch(h2x_drive *drive)
 
 void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream)
 {
+    apr_time_t end = apr_time_now() + FETCH_MAX;
+    apr_interval_time_t left = FETCH_MAX;
     apr_off_t had = stream->body_in;
     int has_more = begin_fetch(drive);
 
-    while (has_more) {
+    while (has_more && left > 0) {
         h2x_drive_receive_locked(drive);
         h2x_drive_send_locked(drive);
         h2x_drive_delegate_locked(drive);
@@ -234,9 +239,11 @@ void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream)
                              (apr_uint64_t)apr_time_now());
             return;
         }
-        if (!drive->pending_input) {
+        /* whatever else the client says does not make it longer */
+        left = end - apr_time_now();
+        if (left > 0 && !drive->pending_input) {
             h2x_lock_release(&drive->lock);
-            has_more = h2x_io_await(drive->c1, FETCH_MAX);
+            has_more = h2x_io_await(drive->c1, left);
             h2x_lock_acquire(&drive->lock);
         }
         has_more = has_more && drive->driver == H2X_DRIVER_RUNNER;

@@ -60,6 +60,9 @@ void h2x_io_write(h2x_io *io, const char *data, apr_size_t len);
 /** Looks at the socket again: something may have come. Before reading. */
 void h2x_io_renew(h2x_io *io);
 
+/** Lets the socket be, until h2x_io_renew(). */
+void h2x_io_hold(h2x_io *io);
+
 /** Frees what is not needed while nobody reads. */
 void h2x_io_rest(h2x_io *io);
 

@@ -195,10 +195,10 @@ void h2x_session_sample(h2x_session *session, h2x_stream *stream, size_t len);
 /** Ends a measurement, if it is that which a client's PING ACK is about. */
 void h2x_session_end_sample(h2x_session *session, const uint8_t *data);
 
-/** Widens the window of a stream, if that is too small; its body is read. */
+/** Gives a stream the window that it needs, whose body was read. */
 void h2x_session_widen(h2x_session *session, h2x_stream *stream);
 
-/** A stream is closed, and needs no window. */
+/** A stream has got all of its body, or is closed: it needs no window. */
 void h2x_session_forget_window(h2x_session *session, h2x_stream *stream);
 
 /** Finds the priority of a request that has come. */
