@@ -140,8 +140,10 @@ static void note_reset(h2x_session *session, int32_t id, uint32_t code)
         h2x_session_note(session, H2X_EVENT_REFUSED);
     }
     if (is_client_error(code)) {
-        LOG(session, APLOG_INFO, "h2x(%s-%d): client's error, reset with %s",
-            LOG_ID(session), id, nghttp2_http2_strerror(code));
+        if (!session->excess) {
+            LOG(session, APLOG_INFO, "h2x(%s-%d): client's error, reset with "
+                "%s", LOG_ID(session), id, nghttp2_http2_strerror(code));
+        }
         h2x_session_note(session, H2X_EVENT_ERROR);
         h2x_session_note(session, H2X_EVENT_RESET_MADE);
     }

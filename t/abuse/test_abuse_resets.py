@@ -65,9 +65,7 @@ def test_rapid_reset_below_the_limit(stage):
     stage.tell("%d handlers started for 900 requests" % started)
     stage.check(started <= 100, "%d handlers were started", started)
     inside.wait_settled(stage.server)
-    left = stage._until_back(lambda: stage.memory()
-                             <= stage.at_first * 1.1)
-    stage.check(left, "memory is kept while the connection is there")
+    stage.check(stage.is_memory_back(), "memory is kept while the connection is there")
     assert c.request(path="/small.html").status == 200
 
 
