@@ -104,8 +104,8 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     session->progress = h2x_guard_advance(session->progress, now, length,
                                           session->min_rate);
     stream->progress = h2x_guard_advance(
-        stream->out.bytes ? stream->progress : now, now, length,
-        stream->min_rate);
+        (stream->out.bytes && stream->progress) ? stream->progress : now,
+        now, length, stream->min_rate);
     if (stream->out.memory < stream->max_memory) {
         h2x_stream_room_locked(stream);
     }
