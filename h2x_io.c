@@ -111,8 +111,10 @@ static void gather(h2x_io *io, apr_bucket_brigade *bb)
             || len > GATHERED_MAX - io->gathered_len) {
             break;
         }
-        memcpy(io->gathered + io->gathered_len, data, len);
-        io->gathered_len += len;
+        if (len) {
+            memcpy(io->gathered + io->gathered_len, data, len);
+            io->gathered_len += len;
+        }
         apr_bucket_delete(b);
     }
 }
