@@ -53,11 +53,15 @@ def cell(one):
     """Outcome, and what did not hold but the code."""
     if not one or not (one["outcomes"] or one["wrong"]):
         return ""
-    wrong = "; ".join(w.split("\n")[0][:80] for w in one["wrong"]
-                      if " in place of GOAWAY" not in w)
     text = ", ".join(one["outcomes"]).replace("ENHANCE_YOUR_CALM", "CALM")
     text = text.replace("GOAWAY ", "")
-    return (text + " **%s**" % wrong if wrong else text).strip()
+    wrong = []
+    for why in one["wrong"]:
+        # without the details, which are for those who look into a test
+        why = re.split(r": [<\[]|, after frames|\n", why)[0]
+        if " in place of GOAWAY" not in why and why not in wrong + [text]:
+            wrong.append(why)
+    return (text + " **%s**" % "; ".join(wrong) if wrong else text).strip()
 
 
 def table(found):
@@ -97,15 +101,18 @@ def summary(found):
         "|---|---:|---:|\n" + "\n".join(lines) + "\n"
 
 
+def write(found):
+    put(os.path.join(TOP, "SECURITY.md"), table(found))
+    put(os.path.join(TOP, "README.md"), summary(found))
+
+
 def main():
     for target in sys.argv[1:] or [
             t for t in TITLES if t != "nginx" or shutil.which(
                 "nginx", path=os.environ["PATH"] + ":/usr/sbin")]:
         attack(target)
-    found = {t: merged(reports(t)) for t in TITLES
-             if os.path.exists(path_of(t))}
-    put(os.path.join(TOP, "SECURITY.md"), table(found))
-    put(os.path.join(TOP, "README.md"), summary(found))
+    write({t: merged(reports(t)) for t in TITLES
+           if os.path.exists(path_of(t))})
 
 
 if __name__ == "__main__":

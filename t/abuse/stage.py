@@ -247,7 +247,7 @@ class Stage:
         self.check(self._until_back(is_back), "%s", self.more)
 
     def _check_bystander(self):
-        self.note("others' p99 %.1f ms, idle %.1f ms", self.busy * 1e3,
+        self.note("others %.1f ms, idle %.1f ms", self.busy * 1e3,
                   self.idle * 1e3)
         if self.busy > TIMES_LATER * self.idle:
             # the machine may have got other work as well
