@@ -113,8 +113,8 @@ static void gather(h2x_io *io, apr_bucket_brigade *bb)
         }
         if (len) {
             memcpy(io->gathered + io->gathered_len, data, len);
+            io->gathered_len += len;
         }
-        io->gathered_len += len;
         apr_bucket_delete(b);
     }
 }

@@ -104,8 +104,8 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     session->progress = h2x_guard_advance(session->progress, now, length,
                                           session->min_rate);
     stream->progress = h2x_guard_advance(
-        stream->out.bytes ? stream->progress : now, now, length,
-        stream->min_rate);
+        (stream->out.bytes && stream->progress) ? stream->progress : now,
+        now, length, stream->min_rate);
     if (stream->out.memory < stream->max_memory) {
         h2x_stream_room_locked(stream);
     }
@@ -140,8 +140,10 @@ static void note_reset(h2x_session *session, int32_t id, uint32_t code)
         h2x_session_note(session, H2X_EVENT_REFUSED);
     }
     if (is_client_error(code)) {
-        LOG(session, APLOG_INFO, "h2x(%s-%d): client's error, reset with %s",
-            LOG_ID(session), id, nghttp2_http2_strerror(code));
+        if (!session->excess) {
+            LOG(session, APLOG_INFO, "h2x(%s-%d): client's error, reset with "
+                "%s", LOG_ID(session), id, nghttp2_http2_strerror(code));
+        }
         h2x_session_note(session, H2X_EVENT_ERROR);
         h2x_session_note(session, H2X_EVENT_RESET_MADE);
     }

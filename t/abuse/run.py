@@ -1,6 +1,6 @@
 """Runs the attacks against mod_h2x, and for comparison against mod_http2 and
 nginx, and writes the table between the markers of SECURITY.md and README.md:
-`make abuse`.  With arguments: only these servers, and the table is printed."""
+`make abuse`.  With arguments: only these servers anew."""
 
 import json
 import os
@@ -8,25 +8,33 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 TITLES = {"h2x": "mod_h2x", "stock": "mod_http2", "nginx": "nginx"}
-FILES = ["SECURITY.md", "README.md"]
+BUILDDIR = os.environ.get("H2X_BUILDDIR", TOP)
+
+
+def path_of(target):
+    return os.path.join(BUILDDIR, "abuse.dir", target)
 
 
 def attack(target):
-    """All rows against one server: reports, in the order of the table."""
-    with tempfile.TemporaryDirectory() as d:
-        report = os.path.join(d, "report")
-        subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q",
-             "--tb=line", HERE],
-            env=dict(os.environ, H2X_ABUSE=target, H2X_ABUSE_REPORT=report),
-            stdout=sys.stderr)
-        with open(report) as f:
-            rows = [json.loads(line) for line in f]
+    """All rows against one server; the reports are kept."""
+    os.makedirs(os.path.dirname(path_of(target)), exist_ok=True)
+    with open(path_of(target), "w"):
+        pass
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q",
+         "--tb=line", HERE], stdout=sys.stderr,
+        env=dict(os.environ, H2X_ABUSE=target,
+                 H2X_ABUSE_REPORT=path_of(target)))
+
+
+def reports(target):
+    """In the order of the table."""
+    with open(path_of(target)) as f:
+        rows = [json.loads(line) for line in f]
     return sorted(rows, key=lambda r: r["row"])
 
 
@@ -45,11 +53,15 @@ def cell(one):
     """Outcome, and what did not hold but the code."""
     if not one or not (one["outcomes"] or one["wrong"]):
         return ""
-    wrong = "; ".join(w.split("\n")[0][:80] for w in one["wrong"]
-                      if " in place of GOAWAY" not in w)
     text = ", ".join(one["outcomes"]).replace("ENHANCE_YOUR_CALM", "CALM")
     text = text.replace("GOAWAY ", "")
-    return (text + " **%s**" % wrong if wrong else text).strip()
+    wrong = []
+    for why in one["wrong"]:
+        # without the details, which are for those who look into a test
+        why = re.split(r": [<\[]|, after frames|\n", why)[0]
+        if " in place of GOAWAY" not in why and why not in wrong + [text]:
+            wrong.append(why)
+    return (text + " **%s**" % "; ".join(wrong) if wrong else text).strip()
 
 
 def table(found):
@@ -89,17 +101,18 @@ def summary(found):
         "|---|---:|---:|\n" + "\n".join(lines) + "\n"
 
 
-def main():
-    targets = sys.argv[1:] or [
-        t for t in TITLES if t != "nginx" or shutil.which(
-            "nginx", path=os.environ["PATH"] + ":/usr/sbin")]
-    found = {t: merged(attack(t)) for t in targets}
-    text = table(found)
-    if sys.argv[1:]:
-        print(text + summary(found))
-        return
-    put(os.path.join(TOP, "SECURITY.md"), text)
+def write(found):
+    put(os.path.join(TOP, "SECURITY.md"), table(found))
     put(os.path.join(TOP, "README.md"), summary(found))
+
+
+def main():
+    for target in sys.argv[1:] or [
+            t for t in TITLES if t != "nginx" or shutil.which(
+                "nginx", path=os.environ["PATH"] + ":/usr/sbin")]:
+        attack(target)
+    write({t: merged(reports(t)) for t in TITLES
+           if os.path.exists(path_of(t))})
 
 
 if __name__ == "__main__":

@@ -213,7 +213,7 @@ def test_padding_is_credited(stage):
         c.stream_windows[r.id] -= 257
     c.data(r.id, b"", end=True)
     c.wait(r)
-    stage.tell("status %s for %s" % (r.status, r.text.split()[:1]))
+    stage.tell("status %s" % r.status)
     stage.check(r.status == 200 and "4000" in r.text, "%r %s", r, r.text)
 
 
@@ -234,7 +234,7 @@ def test_discarded_data(stage):
     r = upload(c, "/t/upload")
     c.upload(r, b"y" * 200000)
     c.wait(r)
-    stage.tell("status %s, %d bytes discarded" % (r.status, 9 << 20))
+    stage.tell("status %s" % r.status)
     stage.check(r.status == 200 and "200000" in r.text, "%r %s", r, r.text)
 
 

@@ -250,8 +250,8 @@ def test_hosts(stage):
                 if line.startswith("HTTP_HOST=")]
         found.append(str(r.status or "reset"))
         stage.check(test_malformed.refused(c, r)
-                    or host == ["HTTP_HOST=localhost"], "%s: %r, %s", fields,
-                    r, host)
+                    or host == ["HTTP_HOST=localhost"], "accepted: %s", [
+                        fields, r, host])
     stage.tell(", ".join(found))
 
 

@@ -138,7 +138,11 @@ def test_restart(stage, how):
         r = c.get("/t/trickle?n=50&ms=5")
         if i % 2:
             c.raw(RstStreamFrame(r.id, error_code=8).serialize())
+    old = set(stage.children)
     getattr(stage.server, how)()
     c.wait_closed()
+    wait_for(lambda: not old & set(stage.server.children()), 20,
+             "the old children to end")
     stage.children = stage.server.children()
+    stage.bystander.times()
     stage.tell("closed")

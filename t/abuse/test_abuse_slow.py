@@ -256,4 +256,4 @@ def test_slow_heads(stage):
                else ", ".join(ends))
     stage.check(half.fileno() == -1, "half a preface is waited for")
     half.close()
-    stage.check("goes on" not in ends, "%s", ends)
+    stage.check("goes on" not in ends, "not all are closed: %s", ends)
