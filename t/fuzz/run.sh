@@ -96,7 +96,7 @@ run() { # name
         options+=(-dict="$here/$1.dict")
     fi
     echo "fuzz_$1: $seconds seconds, log in $log"
-    if "$dir/fuzz_$1" -max_total_time="$seconds" -timeout=10 \
+    if "$dir/fuzz_$1" -max_total_time="$seconds" -timeout=60 \
         -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1 \
         -artifact_prefix="$found/" "${options[@]}" \
         "$corpus" "$seeds" "$found" >"$log" 2>&1; then
