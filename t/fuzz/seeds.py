@@ -127,8 +127,66 @@ def frames():
     yield Frames(how=16).step(b"R", 4, *b"GET ").step(b".")
 
 
+def conf():
+    """Each kind of directive, with good and bad values."""
+    yield b"H2Direct\ton\nH2WindowSize\t70000\nH2StreamTimeout\t30s"
+    yield b"H2Push\toff\nH2Padding\t9\nh2maxworkers\t0\nH2Upgrade\tyes"
+    yield b"H2StreamTimeout\t500ms\nH2MaxWorkerIdleSeconds\t2min"
+    yield b"H2PushPriority\ttext/css\tbefore\nH2PushPriority\t*\tafter\t16"
+    yield b"H2PushPriority\ta/b\t32\nH2PushPriority\ta/b\tinterleaved\t0"
+    yield b"H2PushResource\tadd\t/a.css\tcritical\nH2PushResource\t/b.js"
+    yield b"H2EarlyHint\tLink\t</a>; rel=preload\nH2EarlyHint\tA b\tx"
+    yield b"H2TLSWarmUpSize\t9223372036854775807\nH2EarlyHints\tOFF"
+
+
+class Clients(Frames):
+    """The steps of one input of inside_server.c."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = bytearray()
+
+    def path(self, stream, path, *fields, **kw):
+        """A request for a path; it takes the place of "/"."""
+        self.encoder = hpack.Encoder()
+        head = [(":method", kw.pop("method", "GET")), (":scheme", "http"),
+                (":authority", "localhost"), (":path", path)]
+        more = kw.pop("more", False)
+        return self.frame(1, 4 + (not more), stream,
+                          self.encoder.encode(head + list(fields)))
+
+
+def server():
+    """Pages, uploads, pushes, tunnels; clients that go away."""
+    page = Clients().path(1, "/s").path(3, "/l").path(5, "/b").path(7, "/w")
+    yield page.step(b".").path(9, "/i").path(11, "/f").path(13, "/f?x")
+    yield Clients().path(1, "/b").step(b".").step(b"X")
+    yield (Clients().path(1, "/e", method="POST", more=True)
+           .step(b"D", 0, 1, 4, 0).step(b".").step(b"D", 1, 1, 0, 9))
+    yield (Clients().path(1, "/e", method="POST", more=True).step(b"p", 99)
+           .frame(3, 0, 1, b"\0\0\0\x08").path(3, "/w").step(b"h"))
+    yield (Clients().setting(4, 10).path(1, "/b").path(3, "/s").step(b".")
+           .update(1, 1 << 20).step(b"p", 200).update(0, 1 << 20).step(b"C"))
+    yield (Clients().setting(8, 1).path(
+        1, "/e", (":protocol", "websocket"), ("sec-websocket-version", "13"),
+        method="CONNECT", more=True).step(b"D", 0, 1, 0, 5).step(b"."))
+    yield (Clients().frame(16, 0, 0, b"\0\0\0\1u=1").path(1, "/s").step(b".")
+           .frame(16, 0, 0, b"\0\0\0\3i").path(3, "/b").frame(7, 0, 0, bytes(8)))
+    yield (Clients().path(1, "/w").step(b"c", 1).path(1, "/b").step(b"c", 2)
+           .path(1, "/nothing").step(b"c", 0).step(b"X").step(b"c", 1))
+    upgrade = (b"GET /l HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n"
+               b"Connection: Upgrade, HTTP2-Settings\r\n"
+               b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+    yield (Clients().step(b"H").step(b"R", len(upgrade), *upgrade).step(b".")
+           .step(b"R", len(preface), *preface).path(3, "/s").step(b"."))
+    yield Clients().step(b"H").step(b"R", 18, *b"GET / HTTP/1.0\r\n\r\n")
+    yield Clients().step(b"H").step(b"R", 10, *preface[:10]).step(b"p", 99)
+
+
 #: One function for each fuzzer that has seeds; without any it starts empty.
-SEEDS = {"frames": frames, "link": link, "priority": priority}
+SEEDS = {"conf": conf, "frames": frames, "link": link, "priority": priority,
+         "server": server}
 
 
 def main(name, directory):
