@@ -15,8 +15,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /**
  * Begins and ends one input. Between them there is a unit_pool. Outside of
- * httpd, what it and all other pools give out is of malloc(), each piece on its
- * own, until the pool is cleared: AddressSanitizer sees where it ends, and when.
+ * httpd, what it and all other pools give out is of malloc(), each piece on
+ * its own, until the pool is cleared: AddressSanitizer sees where it ends, and
+ * when.
  */
 void fuzz_begin(const uint8_t *data, size_t size);
 void fuzz_end(void);

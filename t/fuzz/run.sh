@@ -4,10 +4,11 @@
 # found anything. FUZZ chooses fuzzers: make fuzz FUZZ="link" FUZZ_SECONDS=600
 #
 # To add one: write fuzz_NAME.c, or inside_NAME.c when it needs httpd around it
-# (see fuzz.h), and, if they help, NAME.dict and a function in seeds.py. All it does goes to the build directory: what a
-# fuzzer learnt (corpus/), and the inputs that it fails with (found/), which are
-# the first ones of the next run. With an nghttp2 that clang built with
-# AddressSanitizer they see into that too: make fuzz NGHTTP2_LIBS=libnghttp2.a
+# (see fuzz.h), and, if they help, NAME.dict and a function in seeds.py. All it
+# does goes to the build directory: what a fuzzer learnt (corpus/), and the
+# inputs that it fails with (found/), which are the first ones of the next run.
+# With an nghttp2 that clang built with AddressSanitizer and -fPIC they see into
+# that too: make fuzz NGHTTP2_LIBS=/path/libnghttp2.a
 
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -76,6 +77,10 @@ for source in "$top"/h2x_*.c "$top"/t/unit/{stubs,session}.c \
 done
 ar rcs "$objects/librooms.a" "$objects"/*.o
 
+runtime() { # name.kind
+    "$cc" -print-file-name="libclang_rt.${1%.*}-$(arch).${1##*.}"
+}
+
 # The module, the fuzzer and libFuzzer are one; fuzz_NAME runs httpd with it.
 build_inside() { # name
     local source module=$dir/inside_$1.so inside=$objects/inside
@@ -87,11 +92,11 @@ build_inside() { # name
         -o "$module" \
         "$inside/mod_h2x.o" "$inside/inside.o" "$inside/inside_$1.o" \
         "$objects"/h2x_*.o "$objects/input.o" -Wl,--whole-archive \
-        "$("$cc" -print-file-name="libclang_rt.fuzzer_no_main-$(arch).a")" \
+        "$(runtime fuzzer_no_main.a)" \
         -Wl,--no-whole-archive "${libs[@]}" -lstdc++ -lm
     printf '#!/bin/bash\nPYTHONDONTWRITEBYTECODE=1 exec %q %q %q %q "$@"\n' \
         "$python" "$here/inside.py" "$module" \
-        "$("$cc" -print-file-name="libclang_rt.asan-$(arch).so")" >"$dir/fuzz_$1"
+        "$(runtime asan.so)" >"$dir/fuzz_$1"
     chmod +x "$dir/fuzz_$1"
 }
 
