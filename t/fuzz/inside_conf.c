@@ -147,6 +147,25 @@ static int is_value(const char *arg, apr_int64_t value)
     return is_count(arg, units) && (double)value == number * scale(arg);
 }
 
+/* A number is within the range that is told to those who give none. */
+static void check_range(const command_rec *command, conf *c,
+                        const char *arg)
+{
+    const line wrong = { .name = command->name, .args = { "?" }, .count = 1 };
+    const char *complaint = NULL, *range;
+    char *end;
+
+    call(command, c, &wrong, &complaint);
+    FUZZ_CHECK(complaint);
+    range = strstr(complaint, "a number ");
+    if (range) {
+        range += strcspn(range, "0123456789");
+        FUZZ_CHECK(strtod(arg, NULL) >= strtod(range, &end));
+        FUZZ_CHECK(strncmp(end, " to ", 4)
+                   || strtod(arg, NULL) <= strtod(end + 4, NULL));
+    }
+}
+
 /* A single value was set: it is there, and no other has changed. */
 static void check_value(conf *c, const char *arg)
 {
@@ -257,6 +276,7 @@ static void check(conf *c, const line *l)
     }
     else if (command->args_how == TAKE1) {
         check_value(c, l->args[0]);
+        check_range(command, c, l->args[0]);
     }
     else {
         check_list(c, l);
