@@ -118,9 +118,11 @@ static void reap(void)
 
 static void receive(const void *data, size_t len)
 {
+    apr_status_t rv;
+
     if (!has_given_up) {
-        has_given_up = h2x_session_receive(session, fuzz_copy(data, len), len)
-                       != APR_SUCCESS;
+        rv = h2x_session_receive(session, fuzz_copy(data, len), len);
+        has_given_up = rv != APR_SUCCESS && !APR_STATUS_IS_EAGAIN(rv);
         FUZZ_CHECK(!has_given_up
                    || h2x_session_get_state(session) == H2X_SESSION_CLOSED);
     }
@@ -533,6 +535,7 @@ static unsigned configure(void)
     unit_conf[H2X_MAX_HEADER_BLOCK_LEN] = (how & BEGIN_SMALL_HEADS) ? 64 : 0;
     unit_conf[H2X_PADDING] = sizes % 9;
     unit_conf[H2X_MAX_DATA_FRAME_LEN] = (sizes & 16) ? 100 : 0;
+    unit_conf[H2X_GUARD] = (sizes & 8) ? 100 : 1;
     unit_conf[H2X_WINDOW_SIZE] = 1024 << (sizes >> 5);
     server.log.level = APLOG_DEBUG;
     server.limit_req_line = 100;
