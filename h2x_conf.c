@@ -251,6 +251,7 @@ static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
                          apr_int64_t *value)
 {
     char *end = NULL;
+    apr_int64_t number;
     apr_interval_time_t t;
 
     switch (rule->kind) {
@@ -262,9 +263,10 @@ static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
         break;
     case KIND_NUMBER:
         errno = 0;
-        *value = apr_strtoi64(arg, &end, 10);
+        number = apr_strtoi64(arg, &end, 10);
         if (!errno && end != arg && !*end && apr_isdigit(*arg)
-            && *value >= rule->min && *value <= rule->max) {
+            && number >= rule->min && number <= rule->max) {
+            *value = number;
             return NULL;
         }
         break;

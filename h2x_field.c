@@ -133,39 +133,32 @@ static int parse_status_line(const char *line)
     return (status >= 100) ? status : 0;
 }
 
-/* Names are ASCII, whatever the locale says. */
-static void to_lower(char *name, apr_size_t len)
+/*
+ * Makes a field of a name and a value, in place. Names are ASCII, whatever the
+ * locale says.
+ * @return 0 when HTTP/2 cannot carry it (RFC 9113, section 8.2.1): httpd
+ *         looks at the final heads only
+ */
+static int set_field(h2x_field *field, char *name, char *value)
 {
-    char *end = name + len;
+    char *c, *end;
 
-    for (; name < end; ++name) {
-        *name += (*name >= 'A' && *name <= 'Z') ? 'a' - 'A' : 0;
+    for (c = name; *c > ' ' && *c < 0x7f && *c != ':'; ++c) {
+        *c += (*c >= 'A' && *c <= 'Z') ? 'a' - 'A' : 0;
     }
-}
-
-/* Reads "Name: value" in place. */
-static int parse_field(char *line, h2x_field *field)
-{
-    char *colon = strchr(line, ':');
-    char *value;
-
-    if (!colon || colon == line) {
+    value += strspn(value, " \t");
+    end = value + strcspn(value, "\r\n");
+    if (c == name || *c || *end) {
         return 0;
     }
-    to_lower(line, colon - line);
-    *colon = '\0';
-    value = colon + 1;
-    while (*value == ' ' || *value == '\t') {
-        ++value;
+    while (end > value && (end[-1] == ' ' || end[-1] == '\t')) {
+        --end;
     }
-    field->name = line;
-    field->name_len = (apr_size_t)(colon - line);
+    *end = '\0';
+    field->name = name;
+    field->name_len = (apr_size_t)(c - name);
     field->value = value;
-    field->value_len = strlen(value);
-    while (field->value_len && (value[field->value_len - 1] == ' '
-                                || value[field->value_len - 1] == '\t')) {
-        value[--field->value_len] = '\0';
-    }
+    field->value_len = (apr_size_t)(end - value);
     return 1;
 }
 
@@ -192,11 +185,14 @@ h2x_head *h2x_field_parse_head(apr_pool_t *p, const char *text,
     head->fields = apr_palloc(p, lines * sizeof(h2x_field));
     while ((line = next_line(&copy, end)) && *line) {
         h2x_field *field = &head->fields[head->count];
+        char *colon = strchr(line, ':');
 
-        if (!parse_field(line, field)) {
+        if (!colon || colon == line) {
             return NULL;
         }
-        if (!h2x_field_is_hop_by_hop(field->name, field->name_len)) {
+        *colon = '\0';
+        if (set_field(field, line, colon + 1)
+            && !h2x_field_is_hop_by_hop(field->name, field->name_len)) {
             ++head->count;
         }
     }
@@ -212,20 +208,12 @@ h2x_head *h2x_field_trailers(apr_pool_t *p, const apr_table_t *table)
 
     head->fields = apr_palloc(p, all->nelts * sizeof(h2x_field));
     for (i = 0; i < all->nelts; ++i) {
-        h2x_field *field = &head->fields[head->count];
-        apr_size_t len = strlen(entry[i].key);
-        char *name;
-
-        if (h2x_field_is_bad_trailer(entry[i].key, len)) {
-            continue;
+        if (!h2x_field_is_bad_trailer(entry[i].key, strlen(entry[i].key))
+            && set_field(&head->fields[head->count],
+                         apr_pstrdup(p, entry[i].key),
+                         apr_pstrdup(p, entry[i].val))) {
+            ++head->count;
         }
-        name = apr_pstrmemdup(p, entry[i].key, len);
-        to_lower(name, len);
-        field->name = name;
-        field->name_len = len;
-        field->value = apr_pstrdup(p, entry[i].val);
-        field->value_len = strlen(field->value);
-        ++head->count;
     }
     return head->count ? head : NULL;
 }

@@ -193,7 +193,7 @@ static int read_member(input *in, item *value)
 int h2x_priority_parse(h2x_priority *priority, const char *value,
                        apr_size_t len)
 {
-    input in = { value, value + len };
+    input in = { value, len ? value + len : value };
     h2x_priority found = *priority;
     const char *key;
     item member;

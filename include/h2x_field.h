@@ -52,7 +52,8 @@ void h2x_field_join(apr_pool_t *p, apr_table_t *fields);
 /**
  * Reads the head of a response as httpd's HTTP_HEADER filter, or
  * ap_send_interim_response(), writes it: status line, fields, empty line.
- * Leaves out what belongs to one connection only.
+ * Leaves out what belongs to one connection only, and what is malformed in
+ * HTTP/2 (RFC 9113, section 8.2.1).
  * @param p     holds the copy that the fields point into
  * @param text  the head, up to and with its empty line
  * @return NULL when this is no head
@@ -61,7 +62,8 @@ h2x_head *h2x_field_parse_head(apr_pool_t *p, const char *text,
                                apr_size_t len);
 
 /**
- * Makes trailers from a table, without what may not come as a trailer.
+ * Makes trailers from a table, without what may not come as a trailer, or is
+ * malformed.
  * @return NULL when none are left
  */
 h2x_head *h2x_field_trailers(apr_pool_t *p, const apr_table_t *table);

@@ -23,6 +23,7 @@ typedef struct h2x_priority {
  * (RFC 8941, section 3.2). What it does not name, or names in a way that makes
  * no sense, stays as it is; so does all when it is malformed (RFC 9218,
  * section 4).
+ * @param value may be NULL when there is nothing of it
  * @return 0 when it is malformed
  */
 int h2x_priority_parse(h2x_priority *priority, const char *value,

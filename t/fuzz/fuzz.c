@@ -2,48 +2,91 @@
 
 #include "fuzz.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* A piece of memory; what it was made for follows. */
 typedef union piece {
-    struct {
-        union piece *next;
-    } of;
+    union piece *next;
     long double aligned;
 } piece;
 
-static piece *pieces, *pieces_of_start;
+/* The pieces of a pool. */
+typedef struct owner {
+    struct owner *next;
+    apr_pool_t *pool;
+    piece *pieces;
+} owner;
 
-static void *get(size_t size)
+static owner *owners[256];
+
+static owner **find(const apr_pool_t *pool)
 {
-    piece *one = malloc(sizeof(*one) + size);
+    owner **at = &owners[((uintptr_t)pool >> 8) % 256];
 
-    if (!one) {
+    while (*at && (*at)->pool != pool) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+static void *allocate(size_t size)
+{
+    void *memory = malloc(size);
+
+    if (!memory) {
         abort();
     }
-    one->of.next = pieces;
-    pieces = one;
-    return one + 1;
+    return memory;
+}
+
+/* Being the first one of its pool, this cleanup is the last to run. */
+static apr_status_t free_pieces(void *pool)
+{
+    owner **at = find(pool), *gone = *at;
+
+    *at = gone->next;
+    while (gone->pieces) {
+        piece *one = gone->pieces;
+
+        gone->pieces = one->next;
+        free(one);
+    }
+    free(gone);
+    return APR_SUCCESS;
+}
+
+static owner *add_owner(owner **at, apr_pool_t *pool)
+{
+    owner *added = allocate(sizeof(*added));
+
+    added->next = NULL;
+    added->pool = pool;
+    added->pieces = NULL;
+    *at = added;
+    apr_pool_cleanup_register(pool, pool, free_pieces, apr_pool_cleanup_null);
+    return added;
 }
 
 /* This takes the place of APR's, in APR itself too. */
-void *apr_palloc(apr_pool_t *p UNUSED, apr_size_t size)
+void *apr_palloc(apr_pool_t *p, apr_size_t size)
 {
-    return get(size);
+    owner **at = find(p), *mine = *at ? *at : add_owner(at, p);
+    piece *one = allocate(sizeof(*one) + size);
+
+    one->next = mine->pieces;
+    mine->pieces = one;
+    return one + 1;
 }
 
 int LLVMFuzzerInitialize(int *argc UNUSED, char ***argv UNUSED)
 {
     unit_begin();
-    pieces_of_start = pieces; /* they stay */
-    pieces = NULL;
     return 0;
 }
 
-void fuzz_begin(void)
+void fuzz_begin(const uint8_t *data, size_t size)
 {
+    fuzz_set_input(data, size);
     if (unit_setup(NULL)) {
         abort();
     }
@@ -52,37 +95,4 @@ void fuzz_begin(void)
 void fuzz_end(void)
 {
     unit_teardown(NULL);
-    while (pieces) {
-        piece *one = pieces;
-
-        pieces = one->of.next;
-        free(one);
-    }
-}
-
-char *fuzz_copy(const void *data, size_t size)
-{
-    char *copy = get(size);
-
-    if (size) {
-        memcpy(copy, data, size);
-    }
-    return copy;
-}
-
-char *fuzz_text(const void *data, size_t size)
-{
-    char *text = get(size + 1);
-
-    if (size) {
-        memcpy(text, data, size);
-    }
-    text[size] = '\0';
-    return text;
-}
-
-void fuzz_fail(const char *file, int line, const char *what)
-{
-    fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
-    abort();
 }

@@ -160,7 +160,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     h2x_diary diary = { .size = 1 };
     const char *value, *method;
 
-    fuzz_begin();
+    fuzz_begin(data, size);
     value = fuzz_text(data, len);
     check_field(value);
     if (check_make(value)) {

@@ -121,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         compile_all();
         is_compiled = 1;
     }
-    fuzz_begin();
+    fuzz_begin(data, size);
     FUZZ_CHECK(check(data, size, 3, 0) == check(data, size, 6, 1));
     fuzz_end();
     return 0;

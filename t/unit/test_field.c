@@ -194,6 +194,27 @@ TEST(leaves_out_what_is_of_the_connection)
     check_field(head, 0, "server", "x");
 }
 
+/* httpd does not look at interim responses and trailers (RFC 9113, 8.2.1). */
+TEST(leaves_out_what_is_malformed)
+{
+    apr_table_t *t = apr_table_make(unit_pool, 4);
+    h2x_head *head;
+
+    head = parse("HTTP/1.1 103 Early Hints\r\nA: 1\r2\r\n"
+                 "B c: 1\r\nD\x80: 1\r\nF:  g \t\r\n\r\n");
+    assert_non_null(head);
+    assert_int_equal(head->count, 1);
+    check_field(head, 0, "f", "g");
+    apr_table_setn(t, "A", "1\r2");
+    apr_table_setn(t, "B", "1\nc: 2");
+    apr_table_setn(t, "C:d", "1");
+    apr_table_setn(t, "F", " g ");
+    head = h2x_field_trailers(unit_pool, t);
+    assert_non_null(head);
+    assert_int_equal(head->count, 1);
+    check_field(head, 0, "f", "g");
+}
+
 TEST(parses_status_lines)
 {
     assert_int_equal(parse("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
@@ -306,6 +327,7 @@ int main(void)
         UNIT_TEST(joins_many_crumbs),
         UNIT_TEST(parses_head),
         UNIT_TEST(leaves_out_what_is_of_the_connection),
+        UNIT_TEST(leaves_out_what_is_malformed),
         UNIT_TEST(parses_status_lines),
         UNIT_TEST(refuses_what_is_no_head),
         UNIT_TEST(parses_only_up_to_the_length),

@@ -1,0 +1,282 @@
+/*
+ * Preloaded into httpd: lets the system fail as t/lib/faults.py asks, while
+ * the server runs. The file that H2X_FAULTS names is mapped by all processes.
+ *
+ * Sockets are those that were accepted; of backends, logs and files nothing
+ * is changed.
+ */
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FDS 4096
+
+/* In the order of the fields in faults.py. */
+static struct {
+    _Atomic int64_t piece;    /* most bytes of a read or write; 0: any */
+    _Atomic int64_t again;    /* this many calls of each that moves bytes get
+                               * EAGAIN before it */
+    _Atomic int64_t threads;  /* threads that cannot be started; -1: all */
+    _Atomic int64_t seconds;  /* that clocks on the wall are ahead */
+    _Atomic int64_t memory;   /* calls for memory, of the engine alone, until
+                               * one fails; 0: none does */
+    _Atomic int64_t failed;   /* how often something was made to fail */
+} none, *faults = &none;
+
+static _Atomic char is_accepted[FDS];
+static _Atomic int reads_refused[FDS], writes_refused[FDS];
+
+/* The function that `name` would be without this library. */
+#define REAL(name)                                                        \
+    ({                                                                    \
+        static _Atomic(void *) real;                                      \
+        if (!real) {                                                      \
+            real = dlsym(RTLD_NEXT, #name);                               \
+        }                                                                 \
+        (__typeof__(&name))(void *)real;                                  \
+    })
+
+__attribute__((constructor)) static void begin(void)
+{
+    const char *path = getenv("H2X_FAULTS");
+    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    void *memory;
+
+    if (fd < 0) {
+        return;
+    }
+    memory = mmap(NULL, sizeof(*faults), PROT_READ | PROT_WRITE, MAP_SHARED,
+                  fd, 0);
+    if (memory != MAP_FAILED) {
+        faults = memory;
+    }
+    close(fd);
+}
+
+/* ---- sockets ---- */
+
+static int note(int fd)
+{
+    if (fd >= 0 && fd < FDS) {
+        is_accepted[fd] = 1;
+        reads_refused[fd] = writes_refused[fd] = 0;
+    }
+    return fd;
+}
+
+int accept(int fd, struct sockaddr *address, socklen_t *len)
+{
+    return note(REAL(accept)(fd, address, len));
+}
+
+int accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
+{
+    return note(REAL(accept4)(fd, address, len, flags));
+}
+
+int close(int fd)
+{
+    if (fd >= 0 && fd < FDS) {
+        is_accepted[fd] = 0;
+    }
+    return REAL(close)(fd);
+}
+
+/* Is this call to be refused? Those that move bytes are let through when so
+ * many before them were not. */
+static int refuse(int fd, _Atomic int *refused)
+{
+    if (fd < 0 || fd >= FDS || !is_accepted[fd] || !faults->again) {
+        return 0;
+    }
+    if (refused[fd] >= faults->again) {
+        refused[fd] = 0;
+        return 0;
+    }
+    ++refused[fd];
+    ++faults->failed;
+    errno = EAGAIN;
+    return 1;
+}
+
+static size_t shorten(int fd, size_t len)
+{
+    size_t most = (size_t)faults->piece;
+
+    if (fd < 0 || fd >= FDS || !is_accepted[fd] || !most || len <= most) {
+        return len;
+    }
+    ++faults->failed;
+    return most;
+}
+
+ssize_t read(int fd, void *to, size_t len)
+{
+    return refuse(fd, reads_refused) ? -1
+                                     : REAL(read)(fd, to, shorten(fd, len));
+}
+
+ssize_t recv(int fd, void *to, size_t len, int flags)
+{
+    return refuse(fd, reads_refused)
+        ? -1 : REAL(recv)(fd, to, shorten(fd, len), flags);
+}
+
+ssize_t write(int fd, const void *from, size_t len)
+{
+    return refuse(fd, writes_refused)
+        ? -1 : REAL(write)(fd, from, shorten(fd, len));
+}
+
+ssize_t send(int fd, const void *from, size_t len, int flags)
+{
+    return refuse(fd, writes_refused)
+        ? -1 : REAL(send)(fd, from, shorten(fd, len), flags);
+}
+
+ssize_t writev(int fd, const struct iovec *row, int count)
+{
+    struct iovec first;
+    int i;
+
+    if (refuse(fd, writes_refused)) {
+        return -1;
+    }
+    for (i = 0; i < count && !row[i].iov_len; ++i) {
+        continue;
+    }
+    if (i < count && (count - i > 1 || row[i].iov_len > 1)
+        && shorten(fd, SIZE_MAX) != SIZE_MAX) {
+        first.iov_base = row[i].iov_base;
+        first.iov_len = shorten(fd, row[i].iov_len);
+        return REAL(writev)(fd, &first, 1);
+    }
+    return REAL(writev)(fd, row, count);
+}
+
+ssize_t sendfile(int out, int in, off_t *at, size_t len)
+{
+    return refuse(out, writes_refused)
+        ? -1 : REAL(sendfile)(out, in, at, shorten(out, len));
+}
+
+/* ---- threads ---- */
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                   void *(*run)(void *), void *baton)
+{
+    int64_t left = faults->threads;
+
+    while (left > 0
+           && !atomic_compare_exchange_weak(&faults->threads, &left,
+                                            left - 1)) {
+        continue;
+    }
+    if (left) {
+        ++faults->failed;
+        return EAGAIN;
+    }
+    return REAL(pthread_create)(thread, attr, run, baton);
+}
+
+/* ---- memory ---- */
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *memory, size_t size);
+
+/* Is it the one to fail? APR and nghttp2 (1.52) may end the process when they
+ * do not get what they ask for. */
+static int is_short(const void *caller)
+{
+    Dl_info info;
+
+    if (!faults->memory || !dladdr(caller, &info)
+        || !strstr(info.dli_fname, "/mod_h2x.so") || --faults->memory) {
+        return 0;
+    }
+    ++faults->failed;
+    errno = ENOMEM;
+    return 1;
+}
+
+void *malloc(size_t size)
+{
+    return is_short(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return is_short(__builtin_return_address(0)) ? NULL
+                                                 : __libc_calloc(count, size);
+}
+
+void *realloc(void *memory, size_t size)
+{
+    return is_short(__builtin_return_address(0))
+        ? NULL : __libc_realloc(memory, size);
+}
+
+/* ---- clocks ---- */
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    int rv = REAL(gettimeofday)(now, zone);
+
+    now->tv_sec += faults->seconds;
+    return rv;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int rv = REAL(clock_gettime)(clock, now);
+
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) {
+        now->tv_sec += faults->seconds;
+    }
+    return rv;
+}
+
+time_t time(time_t *now)
+{
+    time_t seconds = REAL(time)(NULL) + faults->seconds;
+
+    if (now) {
+        *now = seconds;
+    }
+    return seconds;
+}
+
+/* The clock that this waits for is the kernel's. Who waits already when the
+ * clock jumps does not notice. */
+int pthread_cond_timedwait(pthread_cond_t *restrict cond,
+                           pthread_mutex_t *restrict mutex,
+                           const struct timespec *restrict until)
+{
+    static __typeof__(&pthread_cond_timedwait) real;
+    struct timespec mine = *until;
+
+    if (!real) {
+        real = (__typeof__(real))dlvsym(RTLD_NEXT, "pthread_cond_timedwait",
+                                        "GLIBC_2.3.2");
+        if (!real) {
+            real = (__typeof__(real))dlsym(RTLD_NEXT,
+                                           "pthread_cond_timedwait");
+        }
+    }
+    mine.tv_sec -= faults->seconds;
+    return real(cond, mutex, &mine);
+}
