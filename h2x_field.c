@@ -146,9 +146,12 @@ static int set_field(h2x_field *field, char *name, char *value)
     for (c = name; *c > ' ' && *c < 0x7f && *c != ':'; ++c) {
         *c += (*c >= 'A' && *c <= 'Z') ? 'a' - 'A' : 0;
     }
-    value += strspn(value, " \t");
-    end = value + strcspn(value, "\r\n");
-    if (c == name || *c || *end) {
+    while (*value == ' ' || *value == '\t') {
+        ++value;
+    }
+    end = value + strlen(value);
+    if (c == name || *c || memchr(value, '\r', end - value)
+        || memchr(value, '\n', end - value)) {
         return 0;
     }
     while (end > value && (end[-1] == ' ' || end[-1] == '\t')) {
