@@ -29,7 +29,7 @@ BACK_AFTER = 5
 #: How much later others may be served: times, or seconds where the machine
 #: itself is less steady than that.
 TIMES_LATER = 3
-LATER = 0.05
+LATER = 0.1
 #: Fetches of others that are looked at, at least.
 FETCHES = 200
 
