@@ -316,12 +316,11 @@ TEST(body_is_held_back)
     for (; at < len; ++rounds) {
         size_t n = taken(stream, to + at);
 
-        assert_true(n > 0 && n <= 10000);
+        /* once it takes some, windows grow: see t/test_windows.py */
+        assert_true(n > 0 && (rounds || n == 10000));
         at += n;
         pump();
-        assert_true(len - uploads[0].len - at <= 10000);
     }
-    assert_true(rounds >= 20);
     assert_memory_equal(data, to, len);
     assert_true(stream->in_ended);
     free(to);
