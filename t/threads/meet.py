@@ -222,7 +222,7 @@ def pushes(server, rng):
                 reset(c, r)
         if rng.random() < 0.7:
             c.wait(*pages)
-            c.wait(*c.promises)
+            c.pump(lambda: all(r.done for r in c.promises))
 
 
 def tunnels(server, rng):
