@@ -10,7 +10,6 @@ pytestmark = pytest.mark.h2x_only("ends connections")
 
 LARGE = bytes(range(256)) * 16
 SMALL = b"hello\n"
-WINDOW = len(LARGE) // 3
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +52,7 @@ def use(c):
 @pytest.mark.parametrize("tls", [True, False], ids=["tls", "cleartext"])
 @pytest.mark.parametrize("piece, again", KINDS)
 def test_little_at_a_time(faulty, faults, piece, again, tls):
-    settings = {h2raw.INITIAL_WINDOW_SIZE: WINDOW}
-    with faulty.h2(tls, settings=settings) as before, \
-            faulty.h2(tls, settings=settings) as c:
+    with faulty.h2(tls) as before, faulty.h2(tls) as c:
         assert before.request(path="/small").body == SMALL
         faults.piece, faults.again = piece, again
         use(c)
