@@ -54,6 +54,12 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
         || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
+    if (session->goaway_said && frame->hd.stream_id > session->goaway_id) {
+        /* the GOAWAY, which may not be out yet, says that it was not begun */
+        return nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE,
+                                         frame->hd.stream_id,
+                                         NGHTTP2_REFUSED_STREAM);
+    }
     stream = h2x_session_add(session, frame->hd.stream_id);
     if (!stream) {
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -155,7 +161,7 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
         h2x_session_check_windows(session);
     }
     if (frame->hd.type == NGHTTP2_PRIORITY_UPDATE) {
-        h2x_session_update_priority(session, frame->ext.payload);
+        h2x_session_update_priority(session, frame->hd.stream_id);
         return 0;
     }
     if (!stream || (frame->hd.type != NGHTTP2_HEADERS
@@ -326,6 +332,8 @@ apr_status_t h2x_session_init(apr_pool_t *p)
     CALLBACK(on_invalid_header, on_invalid_header);
     CALLBACK(on_frame_recv, on_frame_recv);
     CALLBACK(on_data_chunk_recv, on_data_chunk_recv);
+    CALLBACK(on_extension_chunk_recv, h2x_session_on_priority_chunk);
+    CALLBACK(unpack_extension, h2x_session_on_priority_end);
     CALLBACK(on_stream_close, on_stream_close);
     CALLBACK(on_invalid_frame_recv, on_invalid_frame_recv);
 #undef CALLBACK
@@ -355,8 +363,8 @@ static int make_ng(h2x_session *session, const server_rec *s)
     }
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
-    nghttp2_option_set_builtin_recv_extension_type(option,
-                                                   NGHTTP2_PRIORITY_UPDATE);
+    nghttp2_option_set_user_recv_extension_type(option,
+                                                NGHTTP2_PRIORITY_UPDATE);
     lift_limits(option);
     if (header_max) {
         nghttp2_option_set_max_send_header_block_length(option, header_max);
@@ -533,8 +541,8 @@ void h2x_session_goaway(h2x_session *session)
     }
     session->state = H2X_SESSION_DRAINING;
     session->goaway_said = 1;
-    nghttp2_submit_goaway(session->ng, NGHTTP2_FLAG_NONE,
-                          nghttp2_session_get_last_proc_stream_id(session->ng),
+    session->goaway_id = nghttp2_session_get_last_proc_stream_id(session->ng);
+    nghttp2_submit_goaway(session->ng, NGHTTP2_FLAG_NONE, session->goaway_id,
                           NGHTTP2_NO_ERROR, NULL, 0);
 }
 

@@ -32,6 +32,22 @@ void h2x_session_prioritize(h2x_session *session, h2x_stream *stream)
 
 /* ---- signals for streams that are not yet open ---- */
 
+/*
+ * Streams that are open, or have such a signal, are together no more than may
+ * be open (RFC 9218, section 7.1), once the client knows how many that are.
+ */
+static int has_room(const h2x_session *session)
+{
+    uint32_t count = (uint32_t)session->early_count;
+    const h2x_stream *stream;
+
+    APR_RING_FOREACH(stream, &session->all, h2x_stream, all) {
+        count += !stream->is_closed && !stream->promised_on;
+    }
+    return count < nghttp2_session_get_local_settings(
+                       session->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
 /* Keeps a signal; when there are too many, in place of the oldest. */
 static void keep_early(h2x_session *session, int32_t id,
                        const h2x_priority *priority)
@@ -41,6 +57,11 @@ static void keep_early(h2x_session *session, int32_t id,
 
     for (i = 0; i < session->early_count && early[i].id != id; ++i) {
         continue;
+    }
+    if (i == session->early_count && !has_room(session)) {
+        h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
+                            "PRIORITY_UPDATE is for too many streams");
+        return;
     }
     if (i == session->early_max) {
         memmove(early, early + 1, --i * sizeof(*early));
@@ -102,19 +123,65 @@ void h2x_session_read_priority(h2x_session *session, h2x_stream *stream)
     h2x_session_prioritize(session, stream);
 }
 
-void h2x_session_update_priority(h2x_session *session,
-                                 const nghttp2_ext_priority_update *update)
+/*
+ * The payload of PRIORITY_UPDATE is read here: nghttp2 would keep a stream for
+ * each that is not open yet, and 1.52 uses it after it was freed.
+ */
+int h2x_session_on_priority_chunk(nghttp2_session *ng,
+                                  const nghttp2_frame_hd *hd,
+                                  const uint8_t *data, size_t len,
+                                  void *baton)
 {
-    h2x_stream *stream = h2x_session_stream(session, update->stream_id);
+    h2x_session *session = baton;
+
+    if (session->update_len + len <= H2X_UPDATE_MAX) {
+        memcpy(session->update + session->update_len, data, len);
+    }
+    session->update_len += len;
+    return 0;
+}
+
+int h2x_session_on_priority_end(nghttp2_session *ng, void **payload,
+                                const nghttp2_frame_hd *hd, void *baton)
+{
+    *payload = NULL;
+    return 0;
+}
+
+/* The stream that a PRIORITY_UPDATE names, or 0 when it may not. */
+static int32_t updated_id(h2x_session *session, int32_t frame_id)
+{
+    const unsigned char *update = (const unsigned char *)session->update;
+    int32_t id = (int32_t)((update[0] & 0x7fu) << 24
+                           | (uint32_t)update[1] << 16
+                           | (uint32_t)update[2] << 8 | update[3]);
+
+    if (session->update_len < 4) {
+        h2x_session_condemn(session, NGHTTP2_FRAME_SIZE_ERROR,
+                            "PRIORITY_UPDATE is too short");
+        return 0;
+    }
+    if (frame_id || !id
+        || (id % 2 == 0
+            && (uint32_t)id >= nghttp2_session_get_next_stream_id(
+                                   session->ng))) {
+        h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
+                            "PRIORITY_UPDATE is on a stream, or for one that "
+                            "it cannot be for");
+        return 0;
+    }
+    return id;
+}
+
+void h2x_session_update_priority(h2x_session *session, int32_t frame_id)
+{
+    int32_t id = updated_id(session, frame_id);
+    h2x_stream *stream = h2x_session_stream(session, id);
     h2x_priority priority = defaults;
 
-    if (!update->stream_id) {
-        h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
-                            "PRIORITY_UPDATE is for stream 0");
-        return;
-    }
-    if (!h2x_priority_parse(&priority, (const char *)update->field_value,
-                            update->field_value_len)) {
+    if (!id || session->update_len > H2X_UPDATE_MAX
+        || !h2x_priority_parse(&priority, session->update + 4,
+                               session->update_len - 4)) {
         return;
     }
     if (stream) {
@@ -122,9 +189,9 @@ void h2x_session_update_priority(h2x_session *session,
         stream->is_prioritized = 1;
         h2x_session_prioritize(session, stream);
     }
-    else if (update->stream_id > nghttp2_session_get_last_proc_stream_id(
-                                     session->ng) && update->stream_id % 2) {
-        keep_early(session, update->stream_id, &priority);
+    else if (id % 2
+             && id > nghttp2_session_get_last_proc_stream_id(session->ng)) {
+        keep_early(session, id, &priority);
     }
 }
 

@@ -275,6 +275,9 @@ int h2x_session_on_begin_frame(nghttp2_session *ng,
                                 "CONTINUATION is too large");
         }
         break;
+    case NGHTTP2_PRIORITY_UPDATE:
+        session->update_len = 0;
+        break;
     case NGHTTP2_PRIORITY:
         if (!hd->stream_id) {
             h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,

@@ -36,6 +36,10 @@ typedef struct {
 } h2x_id_gap;
 #define H2X_GAPS 16
 
+/* The payload of a PRIORITY_UPDATE: a stream, and a field not longer than
+ * what makes sense. */
+#define H2X_UPDATE_MAX 256
+
 /* What receive windows are to be: see h2x_session_window.c. In bytes. */
 typedef struct {
     int32_t initial;        /* H2WindowSize */
@@ -59,12 +63,15 @@ struct h2x_session {
     h2x_early_priority *early; /* of malloc() */
     int early_count;
     int early_max;
+    char update[H2X_UPDATE_MAX]; /* of a PRIORITY_UPDATE that comes */
+    size_t update_len;      /* of all of that, also what finds no room */
     int is_fresh;
     int min_rate;           /* H2MinRate */
     apr_time_t progress;    /* when bytes of any body were written, or before
                              * that if they were few */
     int drained;            /* the client has answered the PING */
     int goaway_said;
+    int32_t goaway_id;      /* the last stream that it names */
     int has_failed;         /* a GOAWAY with an error was sent */
     size_t received;        /* bytes of bodies, to be credited */
     h2x_windows windows;
@@ -204,9 +211,19 @@ void h2x_session_forget_window(h2x_session *session, h2x_stream *stream);
 /** Finds the priority of a request that has come. */
 void h2x_session_read_priority(h2x_session *session, h2x_stream *stream);
 
-/** Takes note of a PRIORITY_UPDATE frame (RFC 9218, section 7.1). */
-void h2x_session_update_priority(h2x_session *session,
-                                 const nghttp2_ext_priority_update *update);
+/** nghttp2's callback for a piece of a PRIORITY_UPDATE frame. */
+int h2x_session_on_priority_chunk(nghttp2_session *ng,
+                                  const nghttp2_frame_hd *hd,
+                                  const uint8_t *data, size_t len,
+                                  void *baton);
+
+/** nghttp2's callback for the end of one. */
+int h2x_session_on_priority_end(nghttp2_session *ng, void **payload,
+                                const nghttp2_frame_hd *hd, void *baton);
+
+/** Takes note of a PRIORITY_UPDATE frame that has come, for stream 0 if it is
+ * as it should be (RFC 9218, section 7.1). */
+void h2x_session_update_priority(h2x_session *session, int32_t frame_id);
 
 /**
  * Merges what a response says of its priority (RFC 9218, section 8); one that

@@ -2,10 +2,11 @@
 
 Many clients do for a while, each in its own random order, what brings the
 connection threads, the watch and the workers together: they ask for files,
-scripts, uploads and large downloads, take little or nothing of them, reset
-and go away at odd moments, while the server is restarted gracefully and others
-read its status.  (Restarts that are not graceful are left out: in them the
-MPM closes sockets that its threads are using.)
+scripts, uploads and large downloads, pushes and WebSockets, take little or
+nothing of them, reset and go away at odd moments, while the server is
+restarted gracefully and others read its status.  (Restarts that are not
+graceful are left out: in them the MPM closes sockets that its threads are
+using.)
 
 The exit status is 0 when the checker had nothing to say, no client waited in
 vain, and each request ended and was logged once.
@@ -28,7 +29,8 @@ import traceback
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
-from lib import h2raw, inside, server as lib_server  # noqa: E402
+from lib import h2raw, inside, websocket  # noqa: E402
+from lib import server as lib_server  # noqa: E402
 
 CONFIG = """
 ThreadLimit 64
@@ -40,6 +42,12 @@ Timeout 10
 ExtendedStatus on
 ScriptAlias /cgi/ ${DIR}/htdocs/cgi/
 ProxyPass /proxied/ http://127.0.0.1:${PORT}/
+H2WebSockets on
+ProxyPass /ws/ http://127.0.0.1:%(ws)d/ upgrade=websocket
+<Location /pushing>
+    Header add Link "</page>; rel=preload, </cgi/drips>; rel=preload"
+    Header add Link "</huge>; rel=preload, </proxied/page>; rel=preload"
+</Location>
 <Location /server-status>
     SetHandler server-status
 </Location>
@@ -66,7 +74,8 @@ ProxyPass /proxied/ http://127.0.0.1:${PORT}/
     SetOutputFilter INCLUDES
 </Directory>
 """
-MODULES = "alias cgid deflate filter include logio proxy proxy_http status"
+MODULES = "alias cgid deflate filter headers include logio proxy " \
+          "proxy_http proxy_wstunnel status"
 
 PATHS = [
     "/page", "/small", "/none", "/huge", "/copied/page", "/ssi/page.html",
@@ -86,6 +95,7 @@ def files(server):
     server.write("page", "x" * 5000)
     server.write("small", "small\n")
     server.write("slow/page", "slow\n")
+    server.write("pushing/page", "pushes\n")
     server.write("copied/page", "c" * 40000)
     server.write("huge", "0123456789abcdef" * (1 << 16))
     server.write("short/huge", "0123456789abcdef" * (1 << 16))
@@ -199,6 +209,49 @@ def stalls(server, rng):
             c.wait(*many)
 
 
+def pushes(server, rng):
+    """What is promised is taken, or refused, early or late; or all ends."""
+    window = rng.choice([100, h2raw.DEFAULT_WINDOW])
+    with server.h2(tls=rng.random() < 0.5, settings={
+            h2raw.ENABLE_PUSH: 1, h2raw.INITIAL_WINDOW_SIZE: window}) as c:
+        pages = [c.get("/pushing/page") for _ in range(rng.randrange(1, 6))]
+        c.until(lambda: c.promises or all(r.done for r in pages),
+                what="promises")
+        for r in list(c.promises):
+            if rng.random() < 0.5:
+                reset(c, r)
+        if rng.random() < 0.7:
+            c.wait(*pages)
+            c.pump(lambda: all(r.done for r in c.promises))
+
+
+def tunnels(server, rng):
+    """WebSockets that end in all ways, while files are sent beside them."""
+    with server.h2(tls=rng.random() < 0.5) as c:
+        c.until(lambda: c.settings_seen, what="SETTINGS")
+        many = [websocket.Socket(c, "/ws/echo")
+                for _ in range(rng.randrange(1, 6))]
+        c.until(lambda: all(w.response.headers or w.response.done
+                            for w in many), what="handshakes")
+        for _ in range(rng.randrange(5)):
+            c.get(rng.choice(["/page", "/huge"]))
+            for w in many:
+                if not w.is_over:
+                    w.say(b"x" * rng.randrange(1, 20000))
+                    if rng.random() < 0.5:
+                        w.hear()
+        for w in many:
+            end = rng.choice(["close", "reset", "end", "nothing"])
+            if end == "close" and not w.is_over:
+                w.close()
+            elif end == "reset":
+                reset(c, w.response)
+            elif end == "end" and not w.is_over:
+                c.data(w.id, b"", end=True)
+        if rng.random() < 0.3:
+            c.abort()
+
+
 def status(server, rng):
     """Looks at the others."""
     assert server.http1(path="/server-status", tls=False).status == 200
@@ -217,7 +270,7 @@ def crowd(server, rng):
 
 
 CLIENTS = [mixed] * 6 + [whole] * 2 + [uploads, sips, sips, stalls, status,
-                                      crowd]
+                                      crowd, pushes, tunnels, tunnels]
 
 
 # --- the run ------------------------------------------------------------------------
@@ -314,11 +367,12 @@ def main():
     args = options.parse_args()
 
     with tempfile.TemporaryDirectory(
-            prefix="h2x-threads-", dir=os.environ.get("H2X_TMPDIR")) as path:
+            prefix="h2x-threads-", dir=os.environ.get("H2X_TMPDIR")) as path, \
+            websocket.Server({"/echo": websocket.echo}) as sockets:
         os.chmod(path, 0o755)
         preload = lib_server.sanitizer_env("").get("LD_PRELOAD", "")
         server = CheckedServer(
-            CONFIG, MODULES, mpm=args.mpm,
+            CONFIG % {"ws": sockets.port}, MODULES, mpm=args.mpm,
             certs=lib_server.make_certs(os.path.join(path, "certs")),
             test_module=lib_server.build_test_module(path),
             env={"LD_PRELOAD": preload + " " + args.preload})

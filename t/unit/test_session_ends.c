@@ -363,6 +363,26 @@ TEST(drains_in_two_steps)
     assert_int_equal(goaway_count, 2);
 }
 
+/* A GOAWAY that is not out yet has said already which streams count. */
+TEST(asked_behind_a_goaway)
+{
+    begin();
+    ask();
+    pump();
+    h2x_lock_acquire(lock);
+    h2x_session_goaway(session);
+    h2x_lock_release(lock);
+    ask();
+    pump_in();
+    assert_int_equal(ready_count, 1);
+    run(0);
+    respond(ready[0], "x", 1);
+    pump();
+    assert_int_equal(goaways[0], 1);
+    check_answer(1, 200, "x", 1);
+    assert_int_equal(answer_of(3)->status, 0);
+}
+
 TEST(drains_without_streams)
 {
     begin();
@@ -522,6 +542,7 @@ int main(void)
         SESSION_TEST(connection_error),
         SESSION_TEST(bytes_one_by_one),
         SESSION_TEST(drains_in_two_steps),
+        SESSION_TEST(asked_behind_a_goaway),
         SESSION_TEST(drains_without_streams),
         SESSION_TEST(says_goodbye),
         SESSION_TEST(client_says_goodbye),

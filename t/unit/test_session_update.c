@@ -192,6 +192,27 @@ TEST(early_is_bounded)
     assert_int_equal(session->early_count, 20);
 }
 
+/* What is kept for a stream ends with it: 1.52 of nghttp2 went on to use it. */
+TEST(early_and_over)
+{
+    int i;
+
+    begin();
+    for (i = 1; i < 2 * MAX_STREAMS; i += 2) {
+        update(i, "u=1");
+        ask();
+        pump();
+        assert_int_equal(ready[0]->priority.urgency, 1);
+        run(0);
+        respond(ready[0], "", 0);
+        pump();
+        reap();
+        ready_count = 0;
+    }
+    assert_int_equal(session->early_count, 0);
+    assert_int_equal(goaway_count, 0);
+}
+
 /* A client that never acknowledges our SETTINGS is not bound by them. */
 TEST(early_is_bounded_before_settings)
 {
@@ -363,6 +384,7 @@ int main(void)
         SESSION_TEST(early_and_data),
         SESSION_TEST(early_is_emptied),
         SESSION_TEST(early_is_bounded),
+        SESSION_TEST(early_and_over),
         SESSION_TEST(early_is_bounded_before_settings),
         SESSION_TEST(early_is_bounded_when_streams_are_refused),
         SESSION_TEST(update_on_a_stream),
