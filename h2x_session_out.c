@@ -165,7 +165,9 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
             "%.*s", LOG_ID(session),
             nghttp2_http2_strerror(frame->goaway.error_code),
             frame->goaway.opaque_data_len ? ": " : "",
-            (int)frame->goaway.opaque_data_len, frame->goaway.opaque_data);
+            (int)frame->goaway.opaque_data_len,
+            frame->goaway.opaque_data_len
+                ? (const char *)frame->goaway.opaque_data : "");
     }
     if (frame->hd.type == NGHTTP2_PING) {
         session->pings_sent += !(frame->hd.flags & NGHTTP2_FLAG_ACK);
