@@ -76,7 +76,7 @@ def test_buffering(stage):
     kernel = unsent(sock)
     sock.close()
     stage.tell("%d KB above the socket" % ((written - kernel) >> 10))
-    own = 100 * 16 << 10    # what httpd buffers for each handler, and a piece
+    own = 100 * 24 << 10    # what httpd buffers for each handler, and a piece
     stage.check(written - kernel <= (512 << 10) + own, "%d KB are kept, %d "
                 "in the kernel", (written - kernel) >> 10, kernel >> 10)
 
