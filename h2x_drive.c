@@ -25,6 +25,10 @@
  *   whatever it does there: the watch looks at that, as long as there is any
  *   connection thread at work.
  *
+ * A request that waits for its body, and has the connection for itself, reads
+ * frames on its own thread meanwhile (h2x_drive_fetch_locked()), so that an
+ * upload costs no wake-up for each of its pieces.
+ *
  * Whoever has output sends it: a worker that has a piece of response takes
  * the lock and writes frames itself, as far as the socket takes them. Only
  * the rest is left to the watch.
@@ -203,9 +207,7 @@ void h2x_drive_hand_over_locked(h2x_drive *drive)
 {
     if ((drive->driver == H2X_DRIVER_CONN && drive->is_busy)
         || drive->driver == H2X_DRIVER_RUNNER) {
-        if (drive->driver == H2X_DRIVER_RUNNER) {
-            apr_atomic_set64(&drive->busy_since, 0);
-        }
+        apr_atomic_set64(&drive->busy_since, 0);
         drive->driver = H2X_DRIVER_WATCH;
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
         h2x_drive_check_stopping(drive);
@@ -504,8 +506,7 @@ static void on_poke(void *baton)
     h2x_drive *drive = baton;
 
     h2x_lock_acquire(&drive->lock);
-    if (drive->driver == H2X_DRIVER_WATCH
-        || drive->driver == H2X_DRIVER_RUNNER) {
+    if (h2x_drive_is_shared(drive)) {
         h2x_drive_check_stopping(drive);
         h2x_drive_send_locked(drive);
         if (drive->is_waiting) {

@@ -88,12 +88,14 @@ void h2x_session_sample(h2x_session *session, h2x_stream *stream, size_t len)
 void h2x_session_end_sample(h2x_session *session, const uint8_t *data)
 {
     h2x_windows *windows = &session->windows;
-    apr_time_t now = apr_time_now(), trip = now - windows->sample_at, pause;
+    apr_time_t now, trip, pause;
 
     if (!windows->is_sampling || memcmp(data, mark, sizeof(mark))) {
         return;
     }
     windows->is_sampling = 0;
+    now = apr_time_now();
+    trip = now - windows->sample_at;
     if (windows->sample >= (size_t)windows->wanted / 2) {
         want(windows, 2 * (apr_int64_t)windows->sample);
         pause = trip; /* until the client has used it */
@@ -105,25 +107,29 @@ void h2x_session_end_sample(h2x_session *session, const uint8_t *data)
     windows->sample_at = now + pause;
 }
 
-/* How much wider windows may still become, of what is asked for. */
-static int32_t take_share(h2x_windows *windows, int32_t more)
-{
-    int32_t left = WIDER_MAX - windows->wider_by;
-
-    more = (more < left) ? more : left;
-    if (more > 0 && apr_atomic_add32(&child_wider_by, more) + more
-                        > CHILD_WIDER_MAX) {
-        apr_atomic_sub32(&child_wider_by, more);
-        more = 0;
-    }
-    return more;
-}
-
 static void give_back(h2x_session *session, h2x_stream *stream, int32_t less)
 {
     stream->wider_by -= less;
     session->windows.wider_by -= less;
     apr_atomic_sub32(&child_wider_by, less);
+}
+
+/* Takes of the shares as much as is left. Returns how much that is. */
+static int32_t take(h2x_session *session, h2x_stream *stream, int32_t more)
+{
+    int32_t left = WIDER_MAX - session->windows.wider_by;
+
+    more = (more < left) ? more : left;
+    if (more <= 0) {
+        return 0;
+    }
+    stream->wider_by += more;
+    session->windows.wider_by += more;
+    if (apr_atomic_add32(&child_wider_by, more) + more > CHILD_WIDER_MAX) {
+        give_back(session, stream, more);
+        return 0;
+    }
+    return more;
 }
 
 void h2x_session_forget_window(h2x_session *session, h2x_stream *stream)
@@ -133,21 +139,18 @@ void h2x_session_forget_window(h2x_session *session, h2x_stream *stream)
 
 void h2x_session_widen(h2x_session *session, h2x_stream *stream)
 {
-    h2x_windows *windows = &session->windows;
-    int32_t more = windows->wanted - windows->initial - stream->wider_by;
+    const h2x_windows *windows = &session->windows;
+    int32_t more;
 
     if (stream->in_ended) {
         h2x_session_forget_window(session, stream);
         return;
     }
-    if (more <= 0 || (more = take_share(windows, more)) <= 0) {
-        return;
-    }
-    stream->wider_by += more;
-    windows->wider_by += more;
-    if (nghttp2_session_set_local_window_size(
-            session->ng, NGHTTP2_FLAG_NONE, stream->id,
-            windows->initial + stream->wider_by) != 0) {
+    more = take(session, stream, windows->wanted - windows->initial
+                                 - stream->wider_by);
+    if (more && nghttp2_session_set_local_window_size(
+                    session->ng, NGHTTP2_FLAG_NONE, stream->id,
+                    windows->initial + stream->wider_by) != 0) {
         give_back(session, stream, more);
     }
 }

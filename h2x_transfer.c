@@ -104,8 +104,7 @@ void h2x_drive_free_buffer(h2x_drive *drive)
  */
 static void say_goodbye(const h2x_drive *drive)
 {
-    if ((drive->driver == H2X_DRIVER_WATCH
-         || drive->driver == H2X_DRIVER_RUNNER) && !drive->c1->aborted
+    if (h2x_drive_is_shared(drive) && !drive->c1->aborted
         && h2x_session_has_failed(drive->session)
         && !drive->c1->data_in_output_filters) {
         apr_socket_shutdown(ap_get_conn_socket(drive->c1),
@@ -193,8 +192,7 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
  */
 static int may_fetch(const h2x_drive *drive)
 {
-    return (drive->driver == H2X_DRIVER_WATCH
-            || drive->driver == H2X_DRIVER_RUNNER)
+    return h2x_drive_is_shared(drive)
            && drive->running == 1 && !drive->ended_count
            && !h2x_drive_startable(drive) && !drive->gone
            && !drive->is_closing && !drive->pending_output

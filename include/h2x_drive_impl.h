@@ -67,6 +67,13 @@ struct h2x_drive {
     h2x_buffer buffer;
 };
 
+/** Is the connection handed over: may any thread read and write? */
+static APR_INLINE int h2x_drive_is_shared(const h2x_drive *drive)
+{
+    return drive->driver == H2X_DRIVER_WATCH
+           || drive->driver == H2X_DRIVER_RUNNER;
+}
+
 /** The client is gone: closes all of its streams. */
 void h2x_drive_lose(h2x_drive *drive);
 
