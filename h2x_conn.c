@@ -13,62 +13,9 @@
 #include "h2x.h"
 #include "h2x_drive_impl.h"
 
-/* How long requests run, one after the other, before output is sent. */
-#define BATCH_MAX 1000
-
 /* How long the thread stays with a connection that had requests, if at least
  * half of the child's threads have none. */
 #define LINGER (20 * 1000)
-
-static void set_busy(h2x_drive *drive, h2x_stream *stream, apr_time_t since)
-{
-    drive->inline_stream = stream;
-    drive->is_busy = (since != 0);
-    apr_atomic_set64(&drive->busy_since, (apr_uint64_t)since);
-}
-
-/* Runs or ends a request on the connection thread. */
-static void do_inline(h2x_drive *drive, h2x_stream *stream, apr_time_t now)
-{
-    h2x_runner runner = { drive->c1->current_thread, drive->c1->sbh };
-
-    set_busy(drive, stream, now);
-    if (stream->state == H2X_STREAM_RUNNING) {
-        h2x_drive_run_stream(drive, stream, &runner);
-    }
-    else {
-        h2x_drive_end_stream(drive, stream, &runner);
-    }
-    set_busy(drive, NULL, 0);
-    h2x_drive_take_back_locked(drive);
-}
-
-/* Runs what is ready, for a while. Returns how many requests ran. */
-static int run_batch(h2x_drive *drive)
-{
-    apr_time_t now = apr_time_now(), end = now + BATCH_MAX;
-    h2x_stream *stream;
-    int count = 0;
-
-    while (now < end && (stream = h2x_drive_pop_ready(drive))) {
-        do_inline(drive, stream, now);
-        now = apr_time_now();
-        ++count;
-    }
-    return count;
-}
-
-static int end_all(h2x_drive *drive)
-{
-    h2x_stream *stream;
-    int count = 0;
-
-    while ((stream = h2x_drive_pop_ended(drive))) {
-        do_inline(drive, stream, apr_time_now());
-        ++count;
-    }
-    return count;
-}
 
 /* Was there a poke while this thread drove, to which it was left? */
 static int missed_poke(const h2x_drive *drive)
@@ -90,10 +37,9 @@ static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
 
     drive->driver = H2X_DRIVER_WATCH;
     drive->is_waiting = 1;
-    h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
     h2x_drive_arm(drive);
     /* to arm may show that the client is gone */
-    if (!drive->ended_count && (drive->running || !drive->gone)
+    if (!h2x_drive_has_work(drive) && (drive->running || !drive->gone)
         && !missed_poke(drive)) {
         rv = h2x_lock_wait(&drive->lock, drive->work, timeout);
     }
@@ -195,7 +141,6 @@ static void leave_locked(h2x_drive *drive)
 
     drive->driver = H2X_DRIVER_MPM;
     drive->was_with_mpm = 1;
-    h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
     h2x_drive_free_buffer(drive);
     h2x_session_rest(drive->session);
     c1->keepalive = is_over ? AP_CONN_CLOSE : AP_CONN_KEEPALIVE;
@@ -221,8 +166,8 @@ static void leave_locked(h2x_drive *drive)
 /* Is there something that this thread could do now? */
 static int has_work(const h2x_drive *drive)
 {
-    return drive->pending_input || drive->pending_output || drive->ended_count
-           || h2x_drive_startable(drive);
+    return drive->pending_input || drive->pending_output
+           || h2x_drive_has_work(drive);
 }
 
 /* Reads, runs, writes and ends what there is; returns whether that was any. */
@@ -232,18 +177,10 @@ static int step_locked(h2x_drive *drive)
 
     h2x_drive_check_stopping(drive);
     did_something = h2x_drive_receive_locked(drive) > 0;
-    if (run_batch(drive)) {
-        drive->has_run = 1;
+    if (h2x_drive_work_locked(drive, drive->c1->current_thread, -1)) {
         did_something = 1;
     }
-    if (h2x_drive_send_locked(drive)) {
-        did_something = 1;
-    }
-    if (end_all(drive)) {
-        /* others may have left something to be sent, while that went on */
-        h2x_drive_send_locked(drive);
-        did_something = 1;
-    }
+    h2x_drive_take_back_locked(drive);
     return did_something;
 }
 

@@ -63,8 +63,15 @@
 #include "h2x_drive_impl.h"
 #include "h2x_origin.h"
 
+/* How long requests run, one after the other, before output is sent. */
+#define BATCH_MAX 1000
+
 /* A request that takes longer than this is in the way of the others. */
 #define RUN_MAX (8 * 1000)
+
+/* For this many late ones in a row, a lead gets company: 4 to the power of it,
+ * less one. */
+#define LATE_LEADS_MAX 5
 
 /* Output that is kept for a client that takes none. */
 #define HELD_MAX (512 * 1024)
@@ -87,7 +94,7 @@ static void push_ended(h2x_drive *drive, h2x_stream *stream)
     ++drive->ended_count;
 }
 
-h2x_stream *h2x_drive_pop_ended(h2x_drive *drive)
+static h2x_stream *pop_ended(h2x_drive *drive)
 {
     h2x_stream *stream = NULL;
 
@@ -109,7 +116,7 @@ int h2x_drive_startable(const h2x_drive *drive)
                                      : drive->ready_count;
 }
 
-h2x_stream *h2x_drive_pop_ready(h2x_drive *drive)
+static h2x_stream *pop_ready(h2x_drive *drive)
 {
     h2x_stream *stream = NULL;
 
@@ -121,6 +128,12 @@ h2x_stream *h2x_drive_pop_ready(h2x_drive *drive)
         h2x_stream_advance_locked(stream, H2X_STREAM_RUNNING);
     }
     return stream;
+}
+
+int h2x_drive_has_work(const h2x_drive *drive)
+{
+    return !drive->lead
+           && (drive->ended_count || h2x_drive_startable(drive));
 }
 
 /* The session's callbacks. */
@@ -178,42 +191,61 @@ static const h2x_session_owner session_owner = {
 
 /* ---- giving work away ---- */
 
+/* How many workers there should be more. */
+static int wanted(const h2x_drive *drive)
+{
+    int work = drive->ended_count + h2x_drive_startable(drive);
+    int wanted = drive->spare + !drive->lead;
+
+    return wanted < work ? wanted : work;
+}
+
 /*
- * Sees to it that somebody does what is to be done: the connection thread
- * when it waits, workers when it is busy or not there. When it drives, it
+ * Sees to it that somebody does what is to be done, if nobody will: the
+ * connection thread when it waits, or a worker. When that thread drives, it
  * will look.
  */
 void h2x_drive_delegate_locked(h2x_drive *drive)
 {
-    int work = drive->ended_count + h2x_drive_startable(drive);
-
     if (drive->driver == H2X_DRIVER_CONN || drive->is_closing) {
         return;
     }
     if (drive->is_waiting) {
-        if (work || !drive->running || drive->gone
+        if (h2x_drive_has_work(drive) || !drive->running || drive->gone
             || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
             apr_thread_cond_signal(drive->work);
         }
         return;
     }
-    while (drive->offered < work) {
+    while (drive->offered < wanted(drive)) {
         ++drive->offered;
         h2x_workers_offer(h2x_child_self->workers, &drive->source);
     }
 }
 
-void h2x_drive_hand_over_locked(h2x_drive *drive)
+void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,
+                               apr_time_t since)
 {
-    if ((drive->driver == H2X_DRIVER_CONN && drive->is_busy)
-        || drive->driver == H2X_DRIVER_RUNNER) {
-        apr_atomic_set64(&drive->busy_since, 0);
-        drive->driver = H2X_DRIVER_WATCH;
-        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
-        h2x_drive_check_stopping(drive);
-        h2x_drive_send_locked(drive);
-        h2x_drive_delegate_locked(drive);
+    drive->lead = stream;
+    apr_atomic_set64(&drive->busy_since, (apr_uint64_t)since);
+    if (stream) {
+        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
     }
+}
+
+void h2x_drive_hand_over_locked(h2x_drive *drive, const h2x_stream *stream)
+{
+    if (!stream || drive->lead != stream) {
+        return;
+    }
+    h2x_drive_set_lead_locked(drive, NULL, 0);
+    if (drive->driver == H2X_DRIVER_CONN
+        || drive->driver == H2X_DRIVER_LEAD) {
+        drive->driver = H2X_DRIVER_WATCH;
+        h2x_drive_check_stopping(drive);
+    }
+    h2x_drive_send_locked(drive);
+    h2x_drive_delegate_locked(drive);
 }
 
 /* Takes the connection back. Its own thread. */
@@ -227,24 +259,24 @@ void h2x_drive_take_back_locked(h2x_drive *drive)
             drive->offered -= h2x_workers_withdraw(h2x_child_self->workers,
                                                    &drive->source);
         }
+        drive->spare = 0;
         drive->driver = H2X_DRIVER_CONN;
-        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
     }
 }
 
 /* What the requests ask for: see h2x_stream_owner. */
 
-static void on_may_wait_locked(void *baton)
+static void on_may_wait_locked(void *baton, h2x_stream *stream)
 {
-    h2x_drive_hand_over_locked(baton);
+    h2x_drive_hand_over_locked(baton, stream);
 }
 
-static void on_may_wait(void *baton)
+static void on_may_wait(void *baton, h2x_stream *stream)
 {
     h2x_drive *drive = baton;
 
     h2x_lock_acquire(&drive->lock);
-    h2x_drive_hand_over_locked(drive);
+    h2x_drive_hand_over_locked(drive, stream);
     h2x_lock_release(&drive->lock);
 }
 
@@ -256,17 +288,16 @@ static void on_need_input_locked(void *baton, h2x_stream *stream)
 static void on_output_locked(void *baton, h2x_stream *stream, int flush)
 {
     h2x_drive *drive = baton;
-    int is_inline = (stream == drive->inline_stream
-                     && drive->driver == H2X_DRIVER_CONN);
+    int leads = (stream == drive->lead); /* what follows it will be sent too */
 
     h2x_session_output(drive->session, stream);
     if (flush || stream->out.memory >= stream->max_memory
-        || (!is_inline && (stream->out_ended
+        || (!leads && (stream->out_ended
                            || stream->out.bytes >= SEND_AT))) {
         h2x_drive_send_locked(drive);
         h2x_drive_delegate_locked(drive);
     }
-    else if (!is_inline && !apr_atomic_read32(&drive->unsent)) {
+    else if (!leads && !apr_atomic_read32(&drive->unsent)) {
         /* more may follow at once; if not, the next tick sends it */
         apr_atomic_set32(&drive->unsent, 1);
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
@@ -381,7 +412,7 @@ static const h2x_stream_owner stream_owner = {
 /* ---- running ---- */
 
 /* Runs a request. The lock is held before and after, not during that. */
-void h2x_drive_run_stream(h2x_drive *drive, h2x_stream *stream,
+static void run_stream(h2x_drive *drive, h2x_stream *stream,
                        const h2x_runner *runner)
 {
     h2x_lock_release(&drive->lock);
@@ -406,7 +437,7 @@ void h2x_drive_run_stream(h2x_drive *drive, h2x_stream *stream,
 }
 
 /* Logs a request, and frees all that was its. As above. */
-void h2x_drive_end_stream(h2x_drive *drive, h2x_stream *stream,
+static void end_stream(h2x_drive *drive, h2x_stream *stream,
                        const h2x_runner *runner)
 {
     if (stream->eor) {
@@ -418,9 +449,10 @@ void h2x_drive_end_stream(h2x_drive *drive, h2x_stream *stream,
     h2x_session_release(drive->session, stream);
 }
 
-/* Runs or ends a request on a worker. */
-static void do_on_worker(h2x_drive *drive, h2x_stream *stream,
-                         apr_thread_t *thread, int slot)
+/* Runs or ends a request, which leads, if there is no lead, until it may
+ * wait. */
+static void do_stream(h2x_drive *drive, h2x_stream *stream,
+                      apr_thread_t *thread, int slot, apr_time_t now)
 {
     int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
     h2x_runner runner = { thread, drive->c1->sbh };
@@ -428,36 +460,70 @@ static void do_on_worker(h2x_drive *drive, h2x_stream *stream,
     if (slot >= 0) {
         ap_create_sb_handle(&runner.sbh, stream->pool, child, slot);
     }
+    if (!drive->lead) {
+        h2x_drive_set_lead_locked(drive, stream, now);
+    }
     if (stream->state == H2X_STREAM_RUNNING) {
-        h2x_drive_run_stream(drive, stream, &runner);
-        h2x_drive_hand_over_locked(drive);
-        h2x_drive_send_locked(drive);
+        run_stream(drive, stream, &runner);
     }
     else {
-        h2x_drive_end_stream(drive, stream, &runner);
+        end_stream(drive, stream, &runner);
     }
-    if (slot >= 0) {
-        ap_update_child_status_from_indexes(child, slot, SERVER_DEAD, NULL);
+    if (drive->lead == stream) {
+        h2x_drive_set_lead_locked(drive, NULL, 0);
+        drive->late_leads = 0;
+        drive->spare = 0;
     }
+    drive->has_run = 1;
 }
 
-/* Does one piece of work, if there is any, on a worker. */
+int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int slot)
+{
+    apr_time_t now = apr_time_now(), end = now + BATCH_MAX;
+    int has_run = 0, has_ended = 0, has_sent;
+    h2x_stream *stream;
+
+    while (!drive->lead && now < end && (stream = pop_ready(drive))) {
+        do_stream(drive, stream, thread, slot, now);
+        now = apr_time_now();
+        has_run = 1;
+    }
+    has_sent = h2x_drive_send_locked(drive) > 0;
+    while (!drive->lead && (stream = pop_ended(drive))) {
+        do_stream(drive, stream, thread, slot, apr_time_now());
+        has_ended = 1;
+    }
+    if (has_ended) {
+        /* others may have left something to be sent, while that went on */
+        h2x_drive_send_locked(drive);
+    }
+    return has_run || has_sent || has_ended;
+}
+
+/* Works for a while, or runs one request beside the lead. On a worker. */
 static void work(void *baton, apr_thread_t *thread, int number)
 {
     h2x_drive *drive = baton;
+    int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
+    int slot = h2x_child_worker_slot(number);
     h2x_stream *stream;
 
     h2x_lock_acquire(&drive->lock);
     --drive->offered;
-    stream = h2x_drive_pop_ended(drive);
-    if (!stream) {
-        stream = h2x_drive_pop_ready(drive);
+    if (drive->lead && drive->spare && (stream = pop_ready(drive))) {
+        --drive->spare;
+        do_stream(drive, stream, thread, slot, 0);
     }
-    if (stream) {
-        do_on_worker(drive, stream, thread, h2x_child_worker_slot(number));
-        h2x_drive_delegate_locked(drive);
+    h2x_drive_work_locked(drive, thread, slot);
+    if (drive->driver == H2X_DRIVER_LEAD && !drive->lead) {
+        drive->driver = H2X_DRIVER_WATCH;
+        h2x_drive_arm(drive);
     }
+    h2x_drive_delegate_locked(drive);
     h2x_lock_release(&drive->lock);
+    if (slot >= 0) {
+        ap_update_child_status_from_indexes(child, slot, SERVER_DEAD, NULL);
+    }
 }
 
 /* Does what a stopping child should: ask clients to go, or let them down. */
@@ -524,8 +590,28 @@ static void on_poke(void *baton)
 }
 
 /*
+ * The lead has been in one request for long. There may be more like that: as
+ * long as no lead is better than the one before, ever more go on beside it.
+ */
+static void replace_lead(h2x_drive *drive)
+{
+    drive->spare = (1 << 2 * drive->late_leads) - 1;
+    drive->late_leads += (drive->late_leads < LATE_LEADS_MAX);
+    h2x_drive_hand_over_locked(drive, drive->lead);
+}
+
+static void stop_ticks(h2x_drive *drive)
+{
+    h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
+    if (apr_atomic_read64(&drive->busy_since)
+        || apr_atomic_read32(&drive->unsent)) {
+        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
+    }
+}
+
+/*
  * Sends what a request has written that says no more, and looks whether the
- * connection thread has been in one request for long.
+ * lead has been in one request for long.
  */
 static void on_tick(void *baton)
 {
@@ -534,19 +620,18 @@ static void on_tick(void *baton)
     int is_late = since && (apr_uint64_t)apr_time_now() > since + RUN_MAX;
 
     if (!is_late && !apr_atomic_read32(&drive->unsent)) {
+        if (!since) {
+            stop_ticks(drive);
+        }
         return;
     }
     h2x_lock_acquire(&drive->lock);
     if (is_late && apr_atomic_read64(&drive->busy_since) == since) {
-        h2x_drive_hand_over_locked(drive);
+        replace_lead(drive);
     }
     if (apr_atomic_read32(&drive->unsent)) {
         h2x_drive_send_locked(drive);
         h2x_drive_delegate_locked(drive);
-    }
-    if (drive->driver == H2X_DRIVER_WATCH
-        || drive->driver == H2X_DRIVER_MPM) {
-        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
     }
     h2x_lock_release(&drive->lock);
 }
@@ -656,8 +741,8 @@ void h2x_drive_close(h2x_drive *drive)
     }
     h2x_io_end(&drive->io);
     h2x_drive_lose(drive);
-    while ((stream = h2x_drive_pop_ended(drive))) {
-        h2x_drive_end_stream(drive, stream, &runner);
+    while ((stream = pop_ended(drive))) {
+        end_stream(drive, stream, &runner);
     }
     ap_assert(!drive->running && !drive->ready_count && !drive->ended_count);
     h2x_session_destroy(drive->session);
@@ -669,5 +754,5 @@ void h2x_drive_close(h2x_drive *drive)
 
 void h2x_drive_hand_over(conn_rec *c2)
 {
-    on_may_wait(h2x_conn_get(c2->master)->drive);
+    on_may_wait(h2x_conn_get(c2->master)->drive, h2x_conn_get(c2)->stream);
 }

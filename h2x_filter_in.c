@@ -116,7 +116,7 @@ static apr_status_t await_input_locked(const in_ctx *ctx,
             stream->owner->need_input_locked(stream->owner_baton, stream);
             continue;
         }
-        stream->owner->may_wait_locked(stream->owner_baton);
+        stream->owner->may_wait_locked(stream->owner_baton, stream);
         rv = h2x_stream_wait_locked(stream, deadline);
     }
     if (since) {

@@ -94,7 +94,7 @@ static apr_status_t await_room_locked(h2x_stream *stream)
            && stream->owner->is_full_locked(stream->owner_baton, stream)) {
         if (!since) {
             since = apr_time_now();
-            stream->owner->may_wait_locked(stream->owner_baton);
+            stream->owner->may_wait_locked(stream->owner_baton, stream);
             continue;
         }
         rv = h2x_stream_wait_locked(stream, since + stream->timeout);
@@ -438,7 +438,7 @@ static apr_status_t add_data(out_ctx *ctx, apr_bucket *b)
         if (rv != APR_SUCCESS) {
             return rv;
         }
-        ctx->stream->owner->may_wait(ctx->stream->owner_baton);
+        ctx->stream->owner->may_wait(ctx->stream->owner_baton, ctx->stream);
         rv = apr_bucket_read(b, &data, &len, APR_BLOCK_READ);
     }
     if (rv == APR_SUCCESS) {

@@ -62,7 +62,7 @@ void h2x_drive_on_deadline(void *baton)
 
     h2x_lock_acquire(&drive->lock);
     drive->deadline = 0;
-    if (drive->driver == H2X_DRIVER_CONN && !drive->is_busy) {
+    if (drive->driver == H2X_DRIVER_CONN && !drive->lead) {
         h2x_drive_set_deadline(drive, search.now + APR_USEC_PER_SEC);
     }
     else if (!drive->gone && h2x_session_stream_count(drive->session)) {

@@ -528,7 +528,7 @@ static void await_end(h2x_stream *stream)
     volatile conn_state_t *cs = stream->c2->cs;
 
     h2x_lock_acquire(stream->lock);
-    stream->owner->may_wait_locked(stream->owner_baton);
+    stream->owner->may_wait_locked(stream->owner_baton, stream);
     while (cs->state == CONN_STATE_SUSPENDED) {
         h2x_stream_wait_locked(stream, apr_time_now() + SUSPENDED_STEP);
     }

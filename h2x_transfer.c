@@ -192,28 +192,24 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
  */
 static int may_fetch(const h2x_drive *drive)
 {
-    return h2x_drive_is_shared(drive)
-           && drive->running == 1 && !drive->ended_count
+    return drive->driver != H2X_DRIVER_MPM && drive->running == 1 && !drive->ended_count
            && !h2x_drive_startable(drive) && !drive->gone
            && !drive->is_closing && !drive->pending_output
            && !drive->c1->data_in_output_filters;
 }
 
-/* Takes the driver's place for a request. Returns 0 when that cannot be. */
-static int begin_fetch(h2x_drive *drive)
+/* Lets a request lead, and read. Returns 0 when that cannot be. */
+static int begin_fetch(h2x_drive *drive, h2x_stream *stream)
 {
-    if (drive->driver == H2X_DRIVER_CONN) {
-        h2x_drive_hand_over_locked(drive);
-    }
+    h2x_drive_check_stopping(drive);
     if (!may_fetch(drive)) {
         return 0;
     }
     if (drive->driver == H2X_DRIVER_WATCH) {
         h2x_watch_disarm(h2x_child_self->watch, &drive->watch);
-        drive->driver = H2X_DRIVER_RUNNER;
-        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
     }
-    apr_atomic_set64(&drive->busy_since, 0);
+    drive->driver = H2X_DRIVER_LEAD;
+    h2x_drive_set_lead_locked(drive, stream, 0);
     return 1;
 }
 
@@ -222,7 +218,7 @@ void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream)
     apr_time_t end = apr_time_now() + FETCH_MAX;
     apr_interval_time_t left = FETCH_MAX;
     apr_off_t had = stream->body_in;
-    int has_more = begin_fetch(drive);
+    int has_more = begin_fetch(drive, stream);
 
     while (has_more && left > 0) {
         h2x_drive_receive_locked(drive);
@@ -233,8 +229,7 @@ void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream)
         }
         if (stream->body_in > had || stream->in_ended || stream->is_closed) {
             /* if the request is busy with that for long, the watch drives */
-            apr_atomic_set64(&drive->busy_since,
-                             (apr_uint64_t)apr_time_now());
+            h2x_drive_set_lead_locked(drive, stream, apr_time_now());
             return;
         }
         /* whatever else the client says does not make it longer */
@@ -244,7 +239,7 @@ void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream)
             has_more = h2x_io_await(drive->c1, left);
             h2x_lock_acquire(&drive->lock);
         }
-        has_more = has_more && drive->driver == H2X_DRIVER_RUNNER;
+        has_more = has_more && drive->driver == H2X_DRIVER_LEAD;
     }
-    h2x_drive_hand_over_locked(drive);
+    h2x_drive_hand_over_locked(drive, stream);
 }

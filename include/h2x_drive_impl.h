@@ -26,7 +26,7 @@ typedef enum {
     H2X_DRIVER_MPM,   /* nobody: the MPM has the connection */
     H2X_DRIVER_CONN,  /* the connection thread */
     H2X_DRIVER_WATCH, /* the watch; and, for what it writes, any thread */
-    H2X_DRIVER_RUNNER /* a request that reads its body, likewise */
+    H2X_DRIVER_LEAD   /* a request that reads its body, likewise */
 } h2x_driver;
 
 struct h2x_drive {
@@ -41,24 +41,26 @@ struct h2x_drive {
     int running;       /* requests that run or end, on any thread */
     int running_max;
     apr_time_t deadline; /* for streams that make no progress; 0: none */
-    int offered;       /* pieces of work offered and not begun */
+    int offered;       /* workers that were asked for and have not come */
+    int spare;         /* of them, to run one request each beside the lead */
+    int late_leads;    /* that were in the way, since one was not */
     apr_uint32_t unsent; /* a request wrote a little, to be sent soon; atomic */
     int gone;          /* the client is; nothing is read or written */
     int is_closing;    /* no work is given away any more */
     int pending_input; /* reading stopped before all was read */
     int pending_output; /* writing did, likewise */
 
+    h2x_stream *lead;  /* the request whose thread runs the next ones; or NULL */
+    apr_uint64_t busy_since; /* the lead is in code of httpd; 0: it is not, or
+                           there is none. Read without the lock */
+
     /* the connection thread */
     apr_thread_cond_t *work; /* there is something to do for it */
     int is_waiting;    /* it waits for that */
-    h2x_stream *inline_stream; /* the request it runs */
-    int is_busy;       /* it runs or ends a request */
     apr_time_t idle_since; /* there is no stream; 0: it has not waited so */
     int keeps_thread;  /* it is within a request of HTTP/1.1 */
     int has_run;       /* requests, since it last waited */
     int was_with_mpm;  /* it has given the connection to the MPM before */
-    apr_uint64_t busy_since; /* the driver, other than the watch, is in code of
-                           a request; 0: it is not. Read without the lock */
 
     h2x_watch_entry watch;
     h2x_worker_source source;
@@ -71,7 +73,7 @@ struct h2x_drive {
 static APR_INLINE int h2x_drive_is_shared(const h2x_drive *drive)
 {
     return drive->driver == H2X_DRIVER_WATCH
-           || drive->driver == H2X_DRIVER_RUNNER;
+           || drive->driver == H2X_DRIVER_LEAD;
 }
 
 /** The client is gone: closes all of its streams. */
@@ -104,25 +106,33 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive);
  */
 void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream);
 
-/** Hands the connection over, if its driver is busy with a request. */
-void h2x_drive_hand_over_locked(h2x_drive *drive);
+/**
+ * Lets a request lead, if its thread did not already, or none.
+ * @param since when it began with what it does in code of httpd; 0: nothing
+ */
+void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,
+                               apr_time_t since);
+
+/**
+ * Goes on without a request: if it leads, it does so no longer, and if its
+ * thread drives, the connection is handed over.
+ */
+void h2x_drive_hand_over_locked(h2x_drive *drive, const h2x_stream *stream);
 
 /** How many of the requests that are ready may start. */
 int h2x_drive_startable(const h2x_drive *drive);
 
-/** Takes a request to run it, or NULL. */
-h2x_stream *h2x_drive_pop_ready(h2x_drive *drive);
+/** Is there a request to run or to end, and nobody who will? */
+int h2x_drive_has_work(const h2x_drive *drive);
 
-/** Takes a stream that is over to end it, or NULL. */
-h2x_stream *h2x_drive_pop_ended(h2x_drive *drive);
-
-/** Runs a request that was taken. The lock is free meanwhile. */
-void h2x_drive_run_stream(h2x_drive *drive, h2x_stream *stream,
-                          const h2x_runner *runner);
-
-/** Logs a request that was taken and frees all that was its. Likewise. */
-void h2x_drive_end_stream(h2x_drive *drive, h2x_stream *stream,
-                          const h2x_runner *runner);
+/**
+ * Runs requests that are ready, one after the other, for a while; sends; ends
+ * those that are over. Nothing, if there is a lead. The lock is free while a
+ * request runs. The connection thread, or a worker.
+ * @param slot of a worker in the scoreboard; -1: the connection's is used
+ * @return whether it did something
+ */
+int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int slot);
 
 /**
  * Is there no request, but was there one? The MPM has KeepAliveTimeout for

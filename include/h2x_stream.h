@@ -118,9 +118,9 @@ typedef struct h2x_stream h2x_stream;
 /** What a stream asks of those who drive its session. */
 typedef struct h2x_stream_owner {
     /** The runner may wait: others must go on without it. No lock held. */
-    void (*may_wait)(void *baton);
+    void (*may_wait)(void *baton, h2x_stream *stream);
     /** The same, by a runner that holds the lock. */
-    void (*may_wait_locked)(void *baton);
+    void (*may_wait_locked)(void *baton, h2x_stream *stream);
     /**
      * The runner needs more of the body than has come. Gets some, if that is
      * there soon; if not, others go on without the runner, which may wait.
