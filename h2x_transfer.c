@@ -178,7 +178,10 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
         }
         rv = h2x_io_read(&drive->io, receive, drive, &len);
         total += len;
-        drive->pending_input = (rv == APR_SUCCESS && total >= READ_MAX);
+        drive->pending_input = (rv == APR_SUCCESS
+                                && (total >= READ_MAX
+                                    || h2x_drive_startable(drive)
+                                       >= H2X_AHEAD_MAX));
     }
     if (rv != APR_SUCCESS && !APR_STATUS_IS_EAGAIN(rv)) {
         h2x_drive_lose(drive);
