@@ -17,6 +17,10 @@
  * half of the child's threads have none. */
 #define LINGER (20 * 1000)
 
+/* When a connection that is with the MPM gives memory back: not at once, since
+ * to get it again for each request costs more than to keep it. */
+#define REST_AFTER apr_time_from_sec(1)
+
 /* Was there a poke while this thread drove, to which it was left? */
 static int missed_poke(const h2x_drive *drive)
 {
@@ -79,7 +83,8 @@ static int mpm_waits(const h2x_drive *drive)
 /*
  * Waits a moment for the client's next requests: giving the connection to the
  * MPM and getting it back costs several system calls and thread switches.
- * Only after requests, so that nothing else holds the thread.
+ * Only after requests, so that nothing else holds the thread, and if there was
+ * no longer pause before them.
  * @return whether the client has said more
  */
 static int linger_locked(h2x_drive *drive)
@@ -87,11 +92,15 @@ static int linger_locked(h2x_drive *drive)
     apr_uint32_t driving = apr_atomic_read32(&h2x_child_self->driving);
     int has_more;
 
-    if (!drive->has_run || drive->c1->data_in_output_filters
-        || 2 * driving > (apr_uint32_t)h2x_child_self->threads) {
+    if (!drive->has_run || drive->c1->data_in_output_filters) {
         return 0;
     }
     drive->has_run = 0;
+    drive->paused_at = apr_time_now();
+    if (drive->pause > LINGER
+        || 2 * driving > (apr_uint32_t)h2x_child_self->threads) {
+        return 0;
+    }
     h2x_lock_release(&drive->lock);
     has_more = h2x_io_await(drive->c1, LINGER);
     h2x_lock_acquire(&drive->lock);
@@ -141,8 +150,7 @@ static void leave_locked(h2x_drive *drive)
 
     drive->driver = H2X_DRIVER_MPM;
     drive->was_with_mpm = 1;
-    h2x_drive_free_buffer(drive);
-    h2x_session_rest(drive->session);
+    h2x_drive_set_deadline(drive, apr_time_now() + REST_AFTER);
     c1->keepalive = is_over ? AP_CONN_CLOSE : AP_CONN_KEEPALIVE;
     if (!c1->cs) {
         return;
@@ -195,6 +203,9 @@ void h2x_drive_run(h2x_drive *drive)
     ap_update_child_status_from_conn(c1->sbh, SERVER_BUSY_READ, c1);
     h2x_lock_acquire(&drive->lock);
     h2x_drive_take_back_locked(drive);
+    if (drive->paused_at) {
+        drive->pause = apr_time_now() - drive->paused_at;
+    }
     for (;;) {
         idle_steps = step_locked(drive) ? 0 : idle_steps + 1;
         if (has_work(drive)) {

@@ -64,6 +64,8 @@ struct h2x_drive {
     apr_time_t idle_since; /* there is no stream; 0: it has not waited so */
     int keeps_thread;  /* it is within a request of HTTP/1.1 */
     int has_run;       /* requests, since it last waited */
+    apr_time_t paused_at; /* there were no more requests, last; 0: never */
+    apr_interval_time_t pause; /* how long, when it was with the MPM last */
     int was_with_mpm;  /* it has given the connection to the MPM before */
 
     h2x_watch_entry watch;
