@@ -26,7 +26,7 @@
 #define RATE 125
 
 /* No window is wider than this. */
-#define WINDOW_MAX (4 * 1024 * 1024)
+#define WINDOW_MAX (16 * 1024 * 1024)
 
 /* All of a connection together are wider than H2WindowSize by at most this,
  * and all of the child. */
