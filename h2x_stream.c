@@ -28,6 +28,7 @@
 
 /* A chunk or segment takes in what follows while it has room. */
 #define CHUNK_MIN 4096
+#define CHUNK_MAX (16 * 1024)
 #define SEGMENT_MIN 1024
 
 APR_RING_HEAD(stream_ring, h2x_stream);
@@ -343,36 +344,48 @@ void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending)
     *last = pending;
 }
 
+/* Adds a chunk: the more is waiting, the larger. */
+static h2x_chunk *add_chunk(h2x_stream *stream)
+{
+    apr_size_t size = (stream->in_bytes > CHUNK_MAX) ? CHUNK_MAX
+        : (stream->in_bytes > CHUNK_MIN) ? stream->in_bytes : CHUNK_MIN;
+    h2x_chunk *chunk = malloc(sizeof(*chunk));
+
+    if (!chunk || !(chunk->data = malloc(size))) {
+        free(chunk);
+        return NULL;
+    }
+    chunk->next = NULL;
+    chunk->len = 0;
+    chunk->size = size;
+    if (stream->in_last) {
+        stream->in_last->next = chunk;
+    }
+    else {
+        stream->in_first = chunk;
+    }
+    stream->in_last = chunk;
+    return chunk;
+}
+
 apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
                                     apr_size_t len)
 {
     h2x_chunk *chunk = stream->in_last;
+    apr_size_t part;
 
     h2x_lock_check(stream->lock);
-    if (!chunk || chunk->size - chunk->len < len) {
-        chunk = malloc(sizeof(*chunk));
-        if (!chunk) {
+    for (; len; data = (const char *)data + part, len -= part) {
+        if ((!chunk || chunk->len == chunk->size)
+            && !(chunk = add_chunk(stream))) {
             return APR_ENOMEM;
         }
-        chunk->next = NULL;
-        chunk->len = 0;
-        chunk->size = (len > CHUNK_MIN) ? len : CHUNK_MIN;
-        chunk->data = malloc(chunk->size);
-        if (!chunk->data) {
-            free(chunk);
-            return APR_ENOMEM;
-        }
-        if (stream->in_last) {
-            stream->in_last->next = chunk;
-        }
-        else {
-            stream->in_first = chunk;
-        }
-        stream->in_last = chunk;
+        part = chunk->size - chunk->len;
+        part = (len < part) ? len : part;
+        memcpy(chunk->data + chunk->len, data, part);
+        chunk->len += part;
+        stream->in_bytes += part;
     }
-    memcpy(chunk->data + chunk->len, data, len);
-    chunk->len += len;
-    stream->in_bytes += len;
     h2x_stream_wake_locked(stream);
     return APR_SUCCESS;
 }
