@@ -1,6 +1,5 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <netinet/in.h>
@@ -19,6 +18,7 @@
 #include "h2x.h"
 #include "h2x_conf.h"
 #include "h2x_io.h"
+#include "h2x_pages.h"
 
 /* What is read in one go from the filters, and from the socket. */
 #define READ_SIZE (16 * 1024)
@@ -83,7 +83,7 @@ static apr_bucket *nudge_create(apr_bucket_alloc_t *list)
 static int may_gather(h2x_io *io)
 {
     if (io->is_tls && !io->gathered) {
-        io->gathered = malloc(GATHERED_MAX);
+        io->gathered = h2x_pages_get(GATHERED_MAX);
     }
     return io->gathered != NULL;
 }
@@ -160,7 +160,7 @@ static apr_status_t read_socket(h2x_io *io, apr_read_type_e block)
     if (io->is_drained && block == APR_NONBLOCK_READ) {
         return APR_EAGAIN;
     }
-    if (!io->read && !(io->read = malloc(SOCKET_READ_SIZE))) {
+    if (!io->read && !(io->read = h2x_pages_get(SOCKET_READ_SIZE))) {
         return APR_ENOMEM;
     }
     if (block == APR_NONBLOCK_READ) {
@@ -230,10 +230,10 @@ void h2x_io_hold(h2x_io *io)
 void h2x_io_rest(h2x_io *io)
 {
     if (io->read_at == io->read_len) {
-        free(io->read);
+        h2x_pages_put(io->read, SOCKET_READ_SIZE);
         io->read = NULL;
     }
-    free(io->gathered);
+    h2x_pages_put(io->gathered, GATHERED_MAX);
     io->gathered = NULL;
 }
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "h2x_pages.h"
 #include "h2x_session_impl.h"
 
 /* What is large enough to be that buffer. */
@@ -19,16 +20,12 @@
 static void *get(size_t size, void *baton)
 {
     h2x_session *session = baton;
-    void *pages;
-
     /* that buffer is made with the session */
     if (size >= LARGE && !session->ng && !session->large) {
-        pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (pages != MAP_FAILED) {
-            session->large = pages;
-            session->large_size = size;
-            return pages;
+        session->large = h2x_pages_get(size);
+        session->large_size = size;
+        if (session->large) {
+            return session->large;
         }
     }
     return malloc(size);
@@ -39,7 +36,7 @@ static void put(void *memory, void *baton)
     h2x_session *session = baton;
 
     if (memory && memory == session->large) {
-        munmap(session->large, session->large_size);
+        h2x_pages_put(session->large, session->large_size);
         session->large = NULL;
     }
     else {

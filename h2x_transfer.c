@@ -2,8 +2,6 @@
 
 /* The part of the engine that reads and writes. */
 
-#include <stdlib.h>
-
 #include <apr_atomic.h>
 
 #include <httpd.h>
@@ -12,6 +10,7 @@
 
 #include "h2x.h"
 #include "h2x_drive_impl.h"
+#include "h2x_pages.h"
 
 /* What is read before requests are run. */
 #define READ_MAX (256 * 1024)
@@ -83,7 +82,7 @@ void h2x_drive_arm(h2x_drive *drive)
 static int has_buffer(h2x_drive *drive)
 {
     if (!drive->buffer.data) {
-        drive->buffer.data = malloc(drive->io.size);
+        drive->buffer.data = h2x_pages_get(drive->io.size);
         drive->buffer.size = drive->io.size;
     }
     return drive->buffer.data != NULL;
@@ -92,7 +91,7 @@ static int has_buffer(h2x_drive *drive)
 void h2x_drive_free_buffer(h2x_drive *drive)
 {
     h2x_io_rest(&drive->io);
-    free(drive->buffer.data);
+    h2x_pages_put(drive->buffer.data, drive->buffer.size);
     drive->buffer.data = NULL;
 }
 
