@@ -187,10 +187,10 @@ static int step_locked(h2x_drive *drive)
     did_something = (drive->lead
                      || h2x_drive_startable(drive) < H2X_AHEAD_MAX)
                     && h2x_drive_receive_locked(drive) > 0;
-    if (h2x_drive_work_locked(drive, drive->c1->current_thread, -1)) {
+    if (h2x_drive_work_locked(drive, drive->c1->current_thread,
+                              H2X_CONN_THREAD)) {
         did_something = 1;
     }
-    h2x_drive_take_back_locked(drive);
     return did_something;
 }
 

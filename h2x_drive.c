@@ -449,12 +449,19 @@ static void end_stream(h2x_drive *drive, h2x_stream *stream,
     h2x_session_release(drive->session, stream);
 }
 
+/* The place of a thread in the scoreboard; -1: the connection's is used. */
+static int slot_of(int number)
+{
+    return (number == H2X_CONN_THREAD) ? -1 : h2x_child_worker_slot(number);
+}
+
 /* Runs or ends a request, which leads, if there is no lead, until it may
  * wait. */
 static void do_stream(h2x_drive *drive, h2x_stream *stream,
-                      apr_thread_t *thread, int slot, apr_time_t now)
+                      apr_thread_t *thread, int number, apr_time_t now)
 {
     int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
+    int slot = slot_of(number);
     h2x_runner runner = { thread, drive->c1->sbh };
 
     if (slot >= 0) {
@@ -475,22 +482,25 @@ static void do_stream(h2x_drive *drive, h2x_stream *stream,
         drive->spare = 0;
     }
     drive->has_run = 1;
+    if (number == H2X_CONN_THREAD) {
+        h2x_drive_take_back_locked(drive);
+    }
 }
 
-int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int slot)
+int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int number)
 {
     apr_time_t now = apr_time_now(), end = now + BATCH_MAX;
     int has_run = 0, has_ended = 0, has_sent;
     h2x_stream *stream;
 
     while (!drive->lead && now < end && (stream = pop_ready(drive))) {
-        do_stream(drive, stream, thread, slot, now);
+        do_stream(drive, stream, thread, number, now);
         now = apr_time_now();
         has_run = 1;
     }
     has_sent = h2x_drive_send_locked(drive) > 0;
     while (!drive->lead && (stream = pop_ended(drive))) {
-        do_stream(drive, stream, thread, slot, apr_time_now());
+        do_stream(drive, stream, thread, number, apr_time_now());
         has_ended = 1;
     }
     if (has_ended) {
@@ -505,16 +515,16 @@ static void work(void *baton, apr_thread_t *thread, int number)
 {
     h2x_drive *drive = baton;
     int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
-    int slot = h2x_child_worker_slot(number);
+    int slot = slot_of(number);
     h2x_stream *stream;
 
     h2x_lock_acquire(&drive->lock);
     --drive->offered;
     if (drive->lead && drive->spare && (stream = pop_ready(drive))) {
         --drive->spare;
-        do_stream(drive, stream, thread, slot, 0);
+        do_stream(drive, stream, thread, number, 0);
     }
-    h2x_drive_work_locked(drive, thread, slot);
+    h2x_drive_work_locked(drive, thread, number);
     if (drive->driver == H2X_DRIVER_LEAD && !drive->lead) {
         drive->driver = H2X_DRIVER_WATCH;
         h2x_drive_arm(drive);

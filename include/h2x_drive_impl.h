@@ -135,10 +135,11 @@ int h2x_drive_has_work(const h2x_drive *drive);
  * Runs requests that are ready, one after the other, for a while; sends; ends
  * those that are over. Nothing, if there is a lead. The lock is free while a
  * request runs. The connection thread, or a worker.
- * @param slot of a worker in the scoreboard; -1: the connection's is used
+ * @param number of the worker, or H2X_CONN_THREAD, which drives afterwards
  * @return whether it did something
  */
-int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int slot);
+int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int number);
+#define H2X_CONN_THREAD -1
 
 /**
  * Is there no request, but was there one? The MPM has KeepAliveTimeout for
