@@ -288,17 +288,17 @@ static void on_need_input_locked(void *baton, h2x_stream *stream)
 static void on_output_locked(void *baton, h2x_stream *stream, int flush)
 {
     h2x_drive *drive = baton;
-    int leads = (stream == drive->lead); /* what follows it will be sent too */
 
     h2x_session_output(drive->session, stream);
     if (flush || stream->out.memory >= stream->max_memory
-        || (!leads && (stream->out_ended
-                           || stream->out.bytes >= SEND_AT))) {
+        || (!drive->lead && (stream->out_ended
+                             || stream->out.bytes >= SEND_AT))) {
         h2x_drive_send_locked(drive);
         h2x_drive_delegate_locked(drive);
     }
-    else if (!leads && !apr_atomic_read32(&drive->unsent)) {
-        /* more may follow at once; if not, the next tick sends it */
+    else if (stream != drive->lead && !apr_atomic_read32(&drive->unsent)) {
+        /* the lead will send it soon, or more may follow at once; if not, the
+         * next tick sends it */
         apr_atomic_set32(&drive->unsent, 1);
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
     }
