@@ -12,10 +12,10 @@
  * So a request runs on the thread that read it, the connection thread, one
  * after the other, until one of them may wait. Then the connection is *handed
  * over*: from that moment on the watch (h2x_watch.c, one thread a child)
- * reads and writes its frames, and its other requests go to workers
- * (h2x_worker.c). The request that waits knows nothing of it and runs on
- * where it is; no thread is woken for it. When it is done, the connection
- * thread takes its connection back.
+ * reads and writes its frames, and a worker (h2x_worker.c) runs its other
+ * requests in the same way: see h2x_lead.c. The request that waits knows
+ * nothing of it and runs on where it is; no thread is woken for it. When it is
+ * done, the connection thread takes its connection back.
  *
  * Three things hand a connection over:
  * - a handler is about to run that is not the core's own serving of a file
@@ -29,9 +29,9 @@
  * frames on its own thread meanwhile (h2x_drive_fetch_locked()), so that an
  * upload costs no wake-up for each of its pieces.
  *
- * Whoever has output sends it: a worker that has a piece of response takes
- * the lock and writes frames itself, as far as the socket takes them. Only
- * the rest is left to the watch.
+ * Any thread sends, as far as the socket takes it: a request's own when it has
+ * written enough or is done, the lead for others while there is one. Only the
+ * rest is left to the watch.
  *
  * When nothing runs, the connection goes back to the MPM, which waits for the
  * client without a thread. That is also where a download rests whose client
@@ -63,15 +63,8 @@
 #include "h2x_drive_impl.h"
 #include "h2x_origin.h"
 
-/* How long requests run, one after the other, before output is sent. */
-#define BATCH_MAX 1000
-
 /* A request that takes longer than this is in the way of the others. */
 #define RUN_MAX (8 * 1000)
-
-/* For this many late ones in a row, a lead gets company: 4 to the power of it,
- * less one. */
-#define LATE_LEADS_MAX 5
 
 /* Output that is kept for a client that takes none. */
 #define HELD_MAX (512 * 1024)
@@ -85,58 +78,7 @@ int h2x_drive_is_between_requests(const h2x_drive *drive)
            && !h2x_session_is_fresh(drive->session);
 }
 
-/* ---- queues ---- */
-
-static void push_ended(h2x_drive *drive, h2x_stream *stream)
-{
-    h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED);
-    APR_RING_INSERT_TAIL(&drive->ended, stream, h2x_stream, link);
-    ++drive->ended_count;
-}
-
-static h2x_stream *pop_ended(h2x_drive *drive)
-{
-    h2x_stream *stream = NULL;
-
-    if (drive->ended_count) {
-        stream = APR_RING_FIRST(&drive->ended);
-        APR_RING_REMOVE(stream, link);
-        --drive->ended_count;
-        ++drive->running;
-    }
-    return stream;
-}
-
-/* How many of the requests that are ready may start. */
-int h2x_drive_startable(const h2x_drive *drive)
-{
-    int room = drive->running_max - drive->running;
-
-    return room < drive->ready_count ? (room > 0 ? room : 0)
-                                     : drive->ready_count;
-}
-
-static h2x_stream *pop_ready(h2x_drive *drive)
-{
-    h2x_stream *stream = NULL;
-
-    if (h2x_drive_startable(drive)) {
-        stream = APR_RING_FIRST(&drive->ready);
-        APR_RING_REMOVE(stream, link);
-        --drive->ready_count;
-        ++drive->running;
-        h2x_stream_advance_locked(stream, H2X_STREAM_RUNNING);
-    }
-    return stream;
-}
-
-int h2x_drive_has_work(const h2x_drive *drive)
-{
-    return !drive->lead
-           && (drive->ended_count || h2x_drive_startable(drive));
-}
-
-/* The session's callbacks. */
+/* ---- what the session says ---- */
 
 /* Does a request go before another? */
 static int is_before(const h2x_stream *one, const h2x_stream *other)
@@ -181,7 +123,7 @@ static void on_closed_stream(void *baton, h2x_stream *stream)
         --drive->ready_count;
     }
     if (stream->state != H2X_STREAM_RUNNING) {
-        push_ended(drive, stream);
+        h2x_drive_push_ended(drive, stream);
     }
 }
 
@@ -189,82 +131,7 @@ static const h2x_session_owner session_owner = {
     on_ready_stream, on_reprioritized_stream, on_closed_stream
 };
 
-/* ---- giving work away ---- */
-
-/* How many workers there should be more. */
-static int wanted(const h2x_drive *drive)
-{
-    int work = drive->ended_count + h2x_drive_startable(drive);
-    int wanted = drive->spare + !drive->lead;
-
-    return wanted < work ? wanted : work;
-}
-
-/*
- * Sees to it that somebody does what is to be done, if nobody will: the
- * connection thread when it waits, or a worker. When that thread drives, it
- * will look.
- */
-void h2x_drive_delegate_locked(h2x_drive *drive)
-{
-    if (drive->driver == H2X_DRIVER_CONN || drive->is_closing) {
-        return;
-    }
-    if (drive->is_waiting) {
-        if (h2x_drive_has_work(drive) || !drive->running || drive->gone
-            || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
-            apr_thread_cond_signal(drive->work);
-        }
-        return;
-    }
-    while (drive->offered < wanted(drive)) {
-        ++drive->offered;
-        h2x_workers_offer(h2x_child_self->workers, &drive->source);
-    }
-}
-
-void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,
-                               apr_time_t since)
-{
-    drive->lead = stream;
-    apr_atomic_set64(&drive->busy_since, (apr_uint64_t)since);
-    if (stream) {
-        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
-    }
-}
-
-void h2x_drive_hand_over_locked(h2x_drive *drive, const h2x_stream *stream)
-{
-    if (!stream || drive->lead != stream) {
-        return;
-    }
-    h2x_drive_set_lead_locked(drive, NULL, 0);
-    if (drive->driver == H2X_DRIVER_CONN
-        || drive->driver == H2X_DRIVER_LEAD) {
-        drive->driver = H2X_DRIVER_WATCH;
-        h2x_drive_check_stopping(drive);
-    }
-    h2x_drive_send_locked(drive);
-    h2x_drive_delegate_locked(drive);
-}
-
-/* Takes the connection back. Its own thread. */
-void h2x_drive_take_back_locked(h2x_drive *drive)
-{
-    if (drive->driver != H2X_DRIVER_CONN) {
-        if (drive->driver == H2X_DRIVER_WATCH) {
-            h2x_watch_disarm(h2x_child_self->watch, &drive->watch);
-        }
-        if (drive->offered) {
-            drive->offered -= h2x_workers_withdraw(h2x_child_self->workers,
-                                                   &drive->source);
-        }
-        drive->spare = 0;
-        drive->driver = H2X_DRIVER_CONN;
-    }
-}
-
-/* What the requests ask for: see h2x_stream_owner. */
+/* ---- what the requests ask for: see h2x_stream_owner ---- */
 
 static void on_may_wait_locked(void *baton, h2x_stream *stream)
 {
@@ -395,7 +262,7 @@ static void on_tunnel_begins(void *baton, h2x_stream *stream)
     h2x_watch_arm(h2x_child_self->watch, &end->watch, APR_POLLIN);
 }
 
-static void forget_tunnel(h2x_stream *stream)
+void h2x_drive_forget_tunnel(h2x_stream *stream)
 {
     if (stream->tunnel_end) {
         h2x_watch_forget(h2x_child_self->watch,
@@ -409,132 +276,7 @@ static const h2x_stream_owner stream_owner = {
     on_tunnel_begins
 };
 
-/* ---- running ---- */
-
-/* Runs a request. The lock is held before and after, not during that. */
-static void run_stream(h2x_drive *drive, h2x_stream *stream,
-                       const h2x_runner *runner)
-{
-    h2x_lock_release(&drive->lock);
-    h2x_request_run(stream, drive->c1, runner);
-    forget_tunnel(stream);
-    h2x_stream_close_signal(stream);
-    h2x_lock_acquire(&drive->lock);
-    --drive->running;
-    if (!stream->out_ended) {
-        stream->out_ended = 1;
-        stream->out_failed = 1;
-    }
-    if (stream->is_closed) {
-        push_ended(drive, stream);
-    }
-    else {
-        h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
-        stream->progress = apr_time_now();
-        h2x_drive_set_deadline(drive, stream->progress + stream->timeout);
-        h2x_session_output(drive->session, stream);
-    }
-}
-
-/* Logs a request, and frees all that was its. As above. */
-static void end_stream(h2x_drive *drive, h2x_stream *stream,
-                       const h2x_runner *runner)
-{
-    if (stream->eor) {
-        h2x_lock_release(&drive->lock);
-        h2x_request_end(stream, runner);
-        h2x_lock_acquire(&drive->lock);
-    }
-    --drive->running;
-    h2x_session_release(drive->session, stream);
-}
-
-/* The place of a thread in the scoreboard; -1: the connection's is used. */
-static int slot_of(int number)
-{
-    return (number == H2X_CONN_THREAD) ? -1 : h2x_child_worker_slot(number);
-}
-
-/* Runs or ends a request, which leads, if there is no lead, until it may
- * wait. */
-static void do_stream(h2x_drive *drive, h2x_stream *stream,
-                      apr_thread_t *thread, int number, apr_time_t now)
-{
-    int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
-    int slot = slot_of(number);
-    h2x_runner runner = { thread, drive->c1->sbh };
-
-    if (slot >= 0) {
-        ap_create_sb_handle(&runner.sbh, stream->pool, child, slot);
-    }
-    if (!drive->lead) {
-        h2x_drive_set_lead_locked(drive, stream, now);
-    }
-    if (stream->state == H2X_STREAM_RUNNING) {
-        run_stream(drive, stream, &runner);
-    }
-    else {
-        end_stream(drive, stream, &runner);
-    }
-    if (drive->lead == stream) {
-        h2x_drive_set_lead_locked(drive, NULL, 0);
-        drive->late_leads = 0;
-        drive->spare = 0;
-    }
-    drive->has_run = 1;
-    if (number == H2X_CONN_THREAD) {
-        h2x_drive_take_back_locked(drive);
-    }
-}
-
-int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int number)
-{
-    apr_time_t now = apr_time_now(), end = now + BATCH_MAX;
-    int has_run = 0, has_ended = 0, has_sent;
-    h2x_stream *stream;
-
-    while (!drive->lead && now < end && (stream = pop_ready(drive))) {
-        do_stream(drive, stream, thread, number, now);
-        now = apr_time_now();
-        has_run = 1;
-    }
-    has_sent = h2x_drive_send_locked(drive) > 0;
-    while (!drive->lead && (stream = pop_ended(drive))) {
-        do_stream(drive, stream, thread, number, apr_time_now());
-        has_ended = 1;
-    }
-    if (has_ended) {
-        /* others may have left something to be sent, while that went on */
-        h2x_drive_send_locked(drive);
-    }
-    return has_run || has_sent || has_ended;
-}
-
-/* Works for a while, or runs one request beside the lead. On a worker. */
-static void work(void *baton, apr_thread_t *thread, int number)
-{
-    h2x_drive *drive = baton;
-    int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
-    int slot = slot_of(number);
-    h2x_stream *stream;
-
-    h2x_lock_acquire(&drive->lock);
-    --drive->offered;
-    if (drive->lead && drive->spare && (stream = pop_ready(drive))) {
-        --drive->spare;
-        do_stream(drive, stream, thread, number, 0);
-    }
-    h2x_drive_work_locked(drive, thread, number);
-    if (drive->driver == H2X_DRIVER_LEAD && !drive->lead) {
-        drive->driver = H2X_DRIVER_WATCH;
-        h2x_drive_arm(drive);
-    }
-    h2x_drive_delegate_locked(drive);
-    h2x_lock_release(&drive->lock);
-    if (slot >= 0) {
-        ap_update_child_status_from_indexes(child, slot, SERVER_DEAD, NULL);
-    }
-}
+/* ---- stopping ---- */
 
 /* Does what a stopping child should: ask clients to go, or let them down. */
 void h2x_drive_check_stopping(h2x_drive *drive)
@@ -599,17 +341,6 @@ static void on_poke(void *baton)
     h2x_lock_release(&drive->lock);
 }
 
-/*
- * The lead has been in one request for long. There may be more like that: as
- * long as no lead is better than the one before, ever more go on beside it.
- */
-static void replace_lead(h2x_drive *drive)
-{
-    drive->spare = (1 << 2 * drive->late_leads) - 1;
-    drive->late_leads += (drive->late_leads < LATE_LEADS_MAX);
-    h2x_drive_hand_over_locked(drive, drive->lead);
-}
-
 static void stop_ticks(h2x_drive *drive)
 {
     h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
@@ -637,7 +368,7 @@ static void on_tick(void *baton)
     }
     h2x_lock_acquire(&drive->lock);
     if (is_late && apr_atomic_read64(&drive->busy_since) == since) {
-        replace_lead(drive);
+        h2x_drive_replace_lead_locked(drive);
     }
     if (apr_atomic_read32(&drive->unsent)) {
         h2x_drive_send_locked(drive);
@@ -717,7 +448,7 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    drive->source.run = work;
+    drive->source.run = h2x_drive_work;
     drive->source.baton = drive;
     drive->watch.on_ready = on_socket_ready;
     drive->watch.on_tick = on_tick;
@@ -733,9 +464,6 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
 
 void h2x_drive_close(h2x_drive *drive)
 {
-    h2x_runner runner = { drive->c1->current_thread, drive->c1->sbh };
-    h2x_stream *stream;
-
     if (!h2x_child_self || !drive->session) {
         return;
     }
@@ -751,9 +479,7 @@ void h2x_drive_close(h2x_drive *drive)
     }
     h2x_io_end(&drive->io);
     h2x_drive_lose(drive);
-    while ((stream = pop_ended(drive))) {
-        end_stream(drive, stream, &runner);
-    }
+    h2x_drive_end_all_locked(drive);
     ap_assert(!drive->running && !drive->ready_count && !drive->ended_count);
     h2x_session_destroy(drive->session);
     drive->session = NULL;

@@ -2,7 +2,8 @@
 
 /**
  * What the parts of the engine share: h2x_drive.c, which drives from any
- * thread, h2x_conn.c, which is the connection thread, and h2x_late.c, which
+ * thread, h2x_lead.c, which runs requests, h2x_transfer.c, which reads and
+ * writes, h2x_conn.c, which is the connection thread, and h2x_late.c, which
  * looks after stalled streams. For these only. All functions want the lock
  * held, but the callbacks of the watch.
  */
@@ -125,6 +126,12 @@ void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,
  */
 void h2x_drive_hand_over_locked(h2x_drive *drive, const h2x_stream *stream);
 
+/** Goes on without a lead that has been in one request for long. The watch. */
+void h2x_drive_replace_lead_locked(h2x_drive *drive);
+
+/** Keeps a stream that is over, until it is ended. */
+void h2x_drive_push_ended(h2x_drive *drive, h2x_stream *stream);
+
 /** How many of the requests that are ready may start. */
 int h2x_drive_startable(const h2x_drive *drive);
 
@@ -140,6 +147,15 @@ int h2x_drive_has_work(const h2x_drive *drive);
  */
 int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int number);
 #define H2X_CONN_THREAD -1
+
+/** The same, on a worker: see h2x_worker_source. No lock held. */
+void h2x_drive_work(void *baton, apr_thread_t *thread, int number);
+
+/** Ends all streams that are over. The connection's thread, at its end. */
+void h2x_drive_end_all_locked(h2x_drive *drive);
+
+/** Looks no longer for the end of a tunnel's output. No lock held. */
+void h2x_drive_forget_tunnel(h2x_stream *stream);
 
 /**
  * Is there no request, but was there one? The MPM has KeepAliveTimeout for
