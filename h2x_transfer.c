@@ -194,7 +194,8 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
  */
 static int may_fetch(const h2x_drive *drive)
 {
-    return drive->driver != H2X_DRIVER_MPM && drive->running == 1 && !drive->ended_count
+    return drive->driver != H2X_DRIVER_MPM
+           && drive->running == 1 && !drive->ended_count
            && !h2x_drive_startable(drive) && !drive->gone
            && !drive->is_closing && !drive->pending_output
            && !drive->c1->data_in_output_filters;

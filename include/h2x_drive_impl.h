@@ -55,7 +55,7 @@ struct h2x_drive {
     int pending_input; /* reading stopped before all was read */
     int pending_output; /* writing did, likewise */
 
-    h2x_stream *lead;  /* the request whose thread runs the next ones; or NULL */
+    h2x_stream *lead;  /* the request whose thread runs the next ones; NULL */
     apr_uint64_t busy_since; /* the lead is in code of httpd; 0: it is not, or
                            there is none. Read without the lock */
 
