@@ -141,6 +141,29 @@ def test_behind_gated_hooks(server, h2):
     assert {r.text for r in stuck} == {"slow\n"}
 
 
+@pytest.mark.h2x_only("has a thread for each request")
+def test_late_request_takes_few_threads(httpd):
+    """Hundreds of small files behind a request that is late: one thread more
+    serves them, not one for each, which would make all of them late."""
+    server = httpd(FOUR_THREADS + CONFIG + "\nH2MaxSessionStreams 600\n"
+                   "H2MaxWorkers 100\n", MODULES)
+    files(server)
+    with server:
+        with server.h2() as c:
+            c.request(path="/page")
+            before = sum(proc.Holdings(server).threads.values())
+            inside.close_gates(server)
+            late = c.get("/slow/page?fixgate=1")
+            small = [c.get("/page") for _ in range(500)]
+            c.wait(*small, timeout=20)
+            assert not late.done
+            inside.open_gate(server, 1)
+            c.wait(late)
+            after = sum(proc.Holdings(server).threads.values())
+    assert {r.status for r in small + [late]} == {200}
+    assert after - before <= 20  # of 100
+
+
 @pytest.mark.h2x_only("runs only a few requests of a connection at a time")
 @pytest.mark.parametrize("count", [1, 60])
 def test_behind_body_reads(server, any_h2, count):
