@@ -41,6 +41,14 @@ const char *fuzz_piece(size_t size);
 char *fuzz_copy(const void *data, size_t size);
 char *fuzz_text(const void *data, size_t size);
 
+/**
+ * A frame in unit_pool, FUZZ_FRAME_HEAD bytes longer than its payload. The type,
+ * flags and stream are bytes.
+ */
+char *fuzz_frame(unsigned type, unsigned flags, unsigned id,
+                 const char *payload, size_t len);
+#define FUZZ_FRAME_HEAD 9
+
 /** For an inside_NAME.c: does it run in a thread of a child, which serves? If
  * not, it runs in the parent before that. */
 extern const int fuzz_is_in_child;

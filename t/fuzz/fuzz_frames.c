@@ -303,15 +303,7 @@ static void end_request(job *one, int has_failed)
 static void send_frame(unsigned type, unsigned flags, unsigned id,
                        const char *payload, size_t len)
 {
-    char *frame = apr_pcalloc(unit_pool, len + 9);
-
-    frame[1] = (char)(len >> 8);
-    frame[2] = (char)len;
-    frame[3] = (char)type;
-    frame[4] = (char)flags;
-    frame[8] = (char)id;
-    memcpy(frame + 9, payload, len);
-    receive(frame, len + 9);
+    receive(fuzz_frame(type, flags, id, payload, len), FUZZ_FRAME_HEAD + len);
 }
 
 /* A frame: type, flags, stream, length of the payload and that. */

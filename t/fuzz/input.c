@@ -78,3 +78,17 @@ void fuzz_fail(const char *file, int line, const char *what)
     fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
     abort();
 }
+
+char *fuzz_frame(unsigned type, unsigned flags, unsigned id,
+                 const char *payload, size_t len)
+{
+    char *frame = apr_pcalloc(unit_pool, FUZZ_FRAME_HEAD + len);
+
+    frame[1] = (char)(len >> 8);
+    frame[2] = (char)len;
+    frame[3] = (char)type;
+    frame[4] = (char)flags;
+    frame[8] = (char)id;
+    memcpy(frame + FUZZ_FRAME_HEAD, payload, len);
+    return frame;
+}
