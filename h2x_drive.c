@@ -470,8 +470,9 @@ void h2x_drive_close(h2x_drive *drive)
     h2x_lock_acquire(&drive->lock);
     drive->is_closing = 1;
     h2x_lock_release(&drive->lock);
-    h2x_watch_forget(h2x_child_self->watch, &drive->watch);
     h2x_workers_forget(h2x_child_self->workers, &drive->source);
+    /* after them, since they ask it for ticks */
+    h2x_watch_forget(h2x_child_self->watch, &drive->watch);
     h2x_lock_acquire(&drive->lock);
     if (!drive->gone && !drive->c1->aborted) {
         h2x_session_goaway(drive->session);
