@@ -465,6 +465,7 @@ apr_status_t h2x_session_create(h2x_session **psession,
 apr_status_t h2x_session_upgrade(h2x_session *session,
                                  const h2x_first_request *first)
 {
+    size_t queued = nghttp2_session_get_outbound_queue_size(session->ng);
     h2x_stream *stream = h2x_session_add(session, 1);
 
     if (!stream) {
@@ -476,11 +477,17 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
         || nghttp2_session_upgrade2(session->ng,
                                     (const uint8_t *)first->settings,
                                     first->settings_len,
-                                    !strcmp(first->method, "HEAD"), NULL)
-        || nghttp2_session_set_stream_user_data(session->ng, 1, stream)) {
+                                    !strcmp(first->method, "HEAD"), NULL)) {
         h2x_session_release(session, stream);
         return APR_EINVAL;
     }
+    if (nghttp2_session_get_outbound_queue_size(session->ng) != queued) {
+        /* a GOAWAY, for values that SETTINGS may not have (RFC 9113, section
+         * 6.5.2), which says that the request was not begun */
+        h2x_session_release(session, stream);
+        return APR_SUCCESS;
+    }
+    nghttp2_session_set_stream_user_data(session->ng, stream->id, stream);
     session->is_fresh = 0;
     session->last_id = stream->id;
     h2x_head_set(stream, first);

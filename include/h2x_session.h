@@ -70,9 +70,10 @@ apr_status_t h2x_session_create(h2x_session **session,
 
 /**
  * Begins with a request that came as HTTP/1.1, as stream 1 (RFC 7540,
- * section 3.2). Before anything else. Lock held.
- * @return APR_SUCCESS, APR_ENOMEM, APR_EINVAL when the settings are wrong;
- *         then the session is of no more use
+ * section 3.2). Before anything else. Lock held. Of settings with values that
+ * are not valid, the client learns by GOAWAY, and the request is not run.
+ * @return APR_SUCCESS, APR_ENOMEM, APR_EINVAL when the settings are no such
+ *         thing; then the session is of no more use
  */
 apr_status_t h2x_session_upgrade(h2x_session *session,
                                  const h2x_first_request *first);

@@ -373,6 +373,35 @@ def test_bad_settings(server, settings, is_encoded):
             assert c.goaway_code not in (None, h2raw.NO_ERROR)
 
 
+@pytest.mark.parametrize("setting,value,code", [
+    (h2raw.ENABLE_PUSH, 2, h2raw.PROTOCOL_ERROR),
+    (h2raw.INITIAL_WINDOW_SIZE, 1 << 31, h2raw.FLOW_CONTROL_ERROR),
+    (h2raw.MAX_FRAME_SIZE, 16383, h2raw.PROTOCOL_ERROR),
+    (h2raw.MAX_FRAME_SIZE, 1 << 24, h2raw.PROTOCOL_ERROR)])
+@pytest.mark.parametrize("method,body", [("GET", b""), ("POST", b"hello")])
+def test_invalid_settings(server, method, body, setting, value, code):
+    """Values that no SETTINGS frame may have (RFC 9113, section 6.5.2): the
+    connection ends as it does for such a frame, without a response and with
+    one line in the log; the request is not run."""
+    mark, handled = server.log_mark(), inside.counters(server)["handled"]
+    with upgrade.upgrade(server, method, "/t/echo", body=body,
+                         settings={setting: value}) as c:
+        c.wait_closed()
+        assert c.goaway_code == code and c.goaways[-1][0] == 0
+        assert not c.first.headers and not c.first.done
+    assert inside.counters(server)["handled"] == handled
+    server.wait_log(r"closing the connection with", mark)
+    lines = [line for line in server.error_text()[mark:].splitlines()
+             if "[h2x:" in line]
+    assert len(lines) == 1, lines
+    still_served(server)
+
+
+def still_served(server):
+    with server.h2(tls=False) as c:
+        still_good(c)
+
+
 def test_second_request(server):
     """Only the first on a connection; the others are as ever."""
     with server.connect(tls=False) as sock:
