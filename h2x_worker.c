@@ -36,6 +36,7 @@ struct h2x_workers {
     int started;  /* threads that run */
     int idle;     /* threads that wait for work */
     int offers;   /* of all sources */
+    int cannot_start; /* the last try failed, which was logged */
     int stopping;
 };
 
@@ -140,14 +141,18 @@ static void start_locked(h2x_workers *workers)
     rv = ap_thread_create(&me->thread, NULL, run, me, me->pool);
     if (rv == APR_SUCCESS) {
         ++workers->started;
+        workers->cannot_start = 0;
         return;
     }
     apr_pool_destroy(me->pool);
     me->pool = NULL;
     APR_RING_INSERT_HEAD(&workers->unused, me, worker, link);
-    ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
-                 "h2x: cannot start a worker thread, %d are running",
-                 workers->started);
+    if (!workers->cannot_start) {
+        workers->cannot_start = 1;
+        ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
+                     "h2x: cannot start a worker thread, %d are running",
+                     workers->started);
+    }
 }
 
 static apr_status_t stop_on_cleanup(void *baton)

@@ -363,14 +363,17 @@ TEST(threads_that_cannot_be_started)
 
     start(0, 3, FOREVER);
     unit_no_threads = 1;
-    offer(work, 1);
+    offer(work, 5);
     assert_int_equal(unit_log_count, 1);
     assert_non_null(strstr(unit_log_line, "cannot start a worker"));
     unit_no_threads = 0;
-    offer(work, 1);     /* brings one, which does both in turn */
+    offer(work, 1);     /* brings one, which does all in turn */
     assert_true(unit_await(BEGUN, 1));
+    unit_no_threads = 1;
+    offer(work, 5);
+    assert_int_equal(unit_log_count, 2);
     unit_raise(GATE);
-    assert_true(unit_await(ENDED, 2));
+    assert_true(unit_await(ENDED, 11));
     assert_int_equal(number_clashes, 0);
 }
 
