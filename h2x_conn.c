@@ -11,6 +11,7 @@
 #include <scoreboard.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_drive_impl.h"
 
 /* How long the thread stays with a connection that had requests, if at least
@@ -96,7 +97,7 @@ static int linger_locked(h2x_drive *drive)
         return 0;
     }
     drive->has_run = 0;
-    drive->paused_at = apr_time_now();
+    drive->paused_at = h2x_clock_now();
     if (drive->pause > LINGER
         || 2 * driving > (apr_uint32_t)h2x_child_self->threads) {
         return 0;
@@ -120,10 +121,10 @@ static apr_interval_time_t time_to_wait(h2x_drive *drive)
         return timeout;
     }
     if (!drive->idle_since || drive->has_run) {
-        drive->idle_since = apr_time_now();
+        drive->idle_since = h2x_clock_now();
         drive->has_run = 0;
     }
-    waited = apr_time_now() - drive->idle_since;
+    waited = h2x_clock_now() - drive->idle_since;
     return (waited < timeout) ? timeout - waited : 0;
 }
 
@@ -150,7 +151,7 @@ static void leave_locked(h2x_drive *drive)
 
     drive->driver = H2X_DRIVER_MPM;
     drive->was_with_mpm = 1;
-    h2x_drive_set_deadline(drive, apr_time_now() + REST_AFTER);
+    h2x_drive_set_deadline(drive, h2x_clock_now() + REST_AFTER);
     c1->keepalive = is_over ? AP_CONN_CLOSE : AP_CONN_KEEPALIVE;
     if (!c1->cs) {
         return;
@@ -204,7 +205,7 @@ void h2x_drive_run(h2x_drive *drive)
     h2x_lock_acquire(&drive->lock);
     h2x_drive_take_back_locked(drive);
     if (drive->paused_at) {
-        drive->pause = apr_time_now() - drive->paused_at;
+        drive->pause = h2x_clock_now() - drive->paused_at;
     }
     for (;;) {
         idle_steps = step_locked(drive) ? 0 : idle_steps + 1;

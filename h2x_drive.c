@@ -59,6 +59,7 @@
 #include <scoreboard.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_drive_impl.h"
 #include "h2x_origin.h"
@@ -358,7 +359,7 @@ static void on_tick(void *baton)
 {
     h2x_drive *drive = baton;
     apr_uint64_t since = apr_atomic_read64(&drive->busy_since);
-    int is_late = since && (apr_uint64_t)apr_time_now() > since + RUN_MAX;
+    int is_late = since && (apr_uint64_t)h2x_clock_now() > since + RUN_MAX;
 
     if (!is_late && !apr_atomic_read32(&drive->unsent)) {
         if (!since) {

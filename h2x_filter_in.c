@@ -12,6 +12,7 @@
 #include <util_filter.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_filter.h"
 #include "h2x_guard.h"
 #include "h2x_stream.h"
@@ -111,7 +112,7 @@ static apr_status_t await_input_locked(const in_ctx *ctx,
             return APR_EAGAIN;
         }
         if (!since) {
-            since = apr_time_now();
+            since = h2x_clock_now();
             deadline = since + patience(stream);
             stream->owner->need_input_locked(stream->owner_baton, stream);
             continue;
@@ -120,7 +121,7 @@ static apr_status_t await_input_locked(const in_ctx *ctx,
         rv = h2x_stream_wait_locked(stream, deadline);
     }
     if (since) {
-        stream->in_debt += apr_time_now() - since;
+        stream->in_debt += h2x_clock_now() - since;
     }
     return rv;
 }

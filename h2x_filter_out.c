@@ -17,6 +17,7 @@
 
 #include "h2x.h"
 #include "h2x_announce.h"
+#include "h2x_clock.h"
 #include "h2x_field.h"
 #include "h2x_filter.h"
 #include "h2x_stream.h"
@@ -93,7 +94,7 @@ static apr_status_t await_room_locked(h2x_stream *stream)
     while (rv == APR_SUCCESS && !stream->is_closed && !stream->out_ended
            && stream->owner->is_full_locked(stream->owner_baton, stream)) {
         if (!since) {
-            since = apr_time_now();
+            since = h2x_clock_now();
             stream->owner->may_wait_locked(stream->owner_baton, stream);
             continue;
         }
@@ -101,7 +102,7 @@ static apr_status_t await_room_locked(h2x_stream *stream)
         if (rv != APR_SUCCESS
             && !stream->owner->waits_for_client_locked(stream->owner_baton,
                                                        stream, since)) {
-            since = apr_time_now(); /* it is others' turn */
+            since = h2x_clock_now(); /* it is others' turn */
             rv = APR_SUCCESS;
         }
         if (stream->progress > since) {

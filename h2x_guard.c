@@ -83,11 +83,8 @@ static void refill(h2x_guard *guard, apr_time_t now)
     for (i = 0; i < H2X_BUDGETS; ++i) {
         apr_int64_t back = apr_time_sec(passed * budgets[i].refill);
 
-        /* the clock may have been set back */
-        if (back > 0) {
-            guard->spent[i] = (back < guard->spent[i])
-                ? guard->spent[i] - (int)back : 0;
-        }
+        guard->spent[i] = (back < guard->spent[i])
+            ? guard->spent[i] - (int)back : 0;
     }
 }
 

@@ -16,6 +16,7 @@
 #include <util_filter.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_io.h"
 #include "h2x_pages.h"
@@ -323,7 +324,7 @@ static void cool_down(h2x_io *io)
     apr_time_t now;
 
     if (io->tls_cool_down) {
-        now = apr_time_now();
+        now = h2x_clock_now();
         if (now - io->tls_last > io->tls_cool_down) {
             io->tls_sent = 0;
         }

@@ -6,6 +6,7 @@
 #include <http_log.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_drive_impl.h"
 
 /*
@@ -58,7 +59,7 @@ static void cancel_if_late(void *baton, h2x_stream *stream)
 void h2x_drive_on_deadline(void *baton)
 {
     h2x_drive *drive = baton;
-    late_search search = { drive, apr_time_now(), 0, 0 };
+    late_search search = { drive, h2x_clock_now(), 0, 0 };
 
     h2x_lock_acquire(&drive->lock);
     drive->deadline = 0;

@@ -24,6 +24,7 @@
 #include <scoreboard.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_drive_impl.h"
 
 /* How long requests run, one after the other, before output is sent. */
@@ -187,7 +188,7 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream,
     }
     else {
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
-        stream->progress = apr_time_now();
+        stream->progress = h2x_clock_now();
         h2x_drive_set_deadline(drive, stream->progress + stream->timeout);
         h2x_session_output(drive->session, stream);
     }
@@ -246,18 +247,18 @@ static void do_stream(h2x_drive *drive, h2x_stream *stream,
 
 int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int number)
 {
-    apr_time_t now = apr_time_now(), end = now + BATCH_MAX;
+    apr_time_t now = h2x_clock_now(), end = now + BATCH_MAX;
     int has_run = 0, has_ended = 0, has_sent;
     h2x_stream *stream;
 
     while (!drive->lead && now < end && (stream = pop_ready(drive))) {
         do_stream(drive, stream, thread, number, now);
-        now = apr_time_now();
+        now = h2x_clock_now();
         has_run = 1;
     }
     has_sent = h2x_drive_send_locked(drive) > 0;
     while (!drive->lead && (stream = pop_ended(drive))) {
-        do_stream(drive, stream, thread, number, apr_time_now());
+        do_stream(drive, stream, thread, number, h2x_clock_now());
         has_ended = 1;
     }
     if (has_ended) {

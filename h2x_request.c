@@ -22,6 +22,7 @@
 
 #include "h2x.h"
 #include "h2x_announce.h"
+#include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_field.h"
 #include "h2x_filter.h"
@@ -530,7 +531,7 @@ static void await_end(h2x_stream *stream)
     h2x_lock_acquire(stream->lock);
     stream->owner->may_wait_locked(stream->owner_baton, stream);
     while (cs->state == CONN_STATE_SUSPENDED) {
-        h2x_stream_wait_locked(stream, apr_time_now() + SUSPENDED_STEP);
+        h2x_stream_wait_locked(stream, h2x_clock_now() + SUSPENDED_STEP);
     }
     h2x_lock_release(stream->lock);
 }
@@ -611,9 +612,8 @@ static int times_are_old(void)
 {
     static apr_uint64_t times_at;
     apr_uint64_t at = apr_atomic_read64(&times_at);
-    apr_uint64_t now = (apr_uint64_t)apr_time_now();
+    apr_uint64_t now = (apr_uint64_t)h2x_clock_now();
 
-    /* a clock that was set back makes them old too */
     return now - at > TIMES_MAX_AGE
            && apr_atomic_cas64(&times_at, now, at) == at;
 }

@@ -5,6 +5,7 @@
 
 #include <apr_strings.h>
 
+#include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_head.h"
 #include "h2x_session_impl.h"
@@ -38,7 +39,7 @@ h2x_stream *h2x_session_add(h2x_session *session, int32_t id)
         stream->min_rate = session->min_rate;
         APR_RING_INSERT_TAIL(&session->all, stream, h2x_stream, all);
         if (!session->stream_count++) {
-            session->progress = apr_time_now(); /* nothing was to be sent */
+            session->progress = h2x_clock_now(); /* nothing was to be sent */
         }
     }
     return stream;
@@ -446,7 +447,7 @@ apr_status_t h2x_session_create(h2x_session **psession,
     session->padding_max = (1 << h2x_conf_get(s, H2X_PADDING)) - 1;
     h2x_guard_init(&session->guard, (int)h2x_conf_get(s, H2X_GUARD),
                    (int)h2x_conf_get(s, H2X_MAX_STREAM_ERRORS),
-                   apr_time_now());
+                   h2x_clock_now());
     session->min_rate = (int)h2x_conf_get(s, H2X_MIN_RATE);
     session->data_max = (apr_size_t)h2x_conf_get(s, H2X_MAX_DATA_FRAME_LEN);
     APR_RING_INIT(&session->all, h2x_stream, all);

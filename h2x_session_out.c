@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "h2x_clock.h"
 #include "h2x_session_impl.h"
 
 /* A DATA frame is not made shorter than this to fill a buffer. */
@@ -81,7 +82,7 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     h2x_stream *stream = source->ptr;
     char *to = session->buffer->data + session->buffer->len;
     size_t padding = frame->data.padlen; /* with the byte that tells it */
-    apr_time_t now = apr_time_now();
+    apr_time_t now = h2x_clock_now();
 
     if (room(session) < H2X_FRAME_HEAD_LEN + length + padding) {
         session->buffer_full = 1;

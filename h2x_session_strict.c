@@ -7,6 +7,7 @@
 
 #include <apr_strings.h>
 
+#include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_session_impl.h"
 
@@ -39,7 +40,7 @@ void h2x_session_suspect(h2x_session *session, h2x_event event)
     if (!session->excess
         && h2x_guard_is_spent(&session->guard,
                               h2x_guard_prices[event].budget,
-                              apr_time_now())) {
+                              h2x_clock_now())) {
         session->excess = event;
     }
 }
@@ -135,7 +136,7 @@ static void check_frame_time(h2x_session *session)
     apr_time_t now;
 
     if (is_within_frame(session)) {
-        now = apr_time_now();
+        now = h2x_clock_now();
         if (!session->frame_since) {
             session->frame_since = now;
         }

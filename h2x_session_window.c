@@ -19,6 +19,7 @@
 
 #include <apr_atomic.h>
 
+#include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_session_impl.h"
 
@@ -46,7 +47,7 @@ void h2x_session_init_windows(h2x_session *session, const server_rec *s)
 {
     session->windows.initial = (int32_t)h2x_conf_get(s, H2X_WINDOW_SIZE);
     session->windows.wanted = WINDOW_MAX;
-    session->windows.sample_at = apr_time_now();
+    session->windows.sample_at = h2x_clock_now();
 }
 
 /* Wants a window, within what is allowed. */
@@ -62,7 +63,7 @@ void h2x_session_guess_window(h2x_session *session)
 
     if (!windows->is_guessed) {
         windows->is_guessed = 1;
-        want(windows, (apr_time_now() - windows->sample_at) * RATE);
+        want(windows, (h2x_clock_now() - windows->sample_at) * RATE);
     }
 }
 
@@ -75,7 +76,7 @@ void h2x_session_sample(h2x_session *session, h2x_stream *stream, size_t len)
     windows->sample += len;
     if (windows->is_sampling || windows->wanted >= WINDOW_MAX
         || stream->body_in < windows->initial / 4
-        || (now = apr_time_now()) < windows->sample_at) {
+        || (now = h2x_clock_now()) < windows->sample_at) {
         return;
     }
     if (nghttp2_submit_ping(session->ng, NGHTTP2_FLAG_NONE, mark) == 0) {
@@ -94,7 +95,7 @@ void h2x_session_end_sample(h2x_session *session, const uint8_t *data)
         return;
     }
     windows->is_sampling = 0;
-    now = apr_time_now();
+    now = h2x_clock_now();
     trip = now - windows->sample_at;
     if (windows->sample >= (size_t)windows->wanted / 2) {
         want(windows, 2 * (apr_int64_t)windows->sample);

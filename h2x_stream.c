@@ -17,6 +17,7 @@
 #include <http_log.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_stream.h"
 
 /* How many streams a store keeps, and how much free memory each of them. */
@@ -269,7 +270,7 @@ void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state)
 
 apr_status_t h2x_stream_wait_locked(h2x_stream *stream, apr_time_t deadline)
 {
-    apr_time_t left = deadline - apr_time_now();
+    apr_time_t left = deadline - h2x_clock_now();
 
     return (left > 0) ? h2x_lock_wait(stream->lock, stream->changed, left)
                       : APR_TIMEUP;

@@ -9,6 +9,7 @@
 #include <http_log.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_drive_impl.h"
 #include "h2x_pages.h"
 
@@ -218,7 +219,7 @@ static int begin_fetch(h2x_drive *drive, h2x_stream *stream)
 
 void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream)
 {
-    apr_time_t end = apr_time_now() + FETCH_MAX;
+    apr_time_t end = h2x_clock_now() + FETCH_MAX;
     apr_interval_time_t left = FETCH_MAX;
     apr_off_t had = stream->body_in;
     int has_more = begin_fetch(drive, stream);
@@ -232,11 +233,11 @@ void h2x_drive_fetch_locked(h2x_drive *drive, h2x_stream *stream)
         }
         if (stream->body_in > had || stream->in_ended || stream->is_closed) {
             /* if the request is busy with that for long, the watch drives */
-            h2x_drive_set_lead_locked(drive, stream, apr_time_now());
+            h2x_drive_set_lead_locked(drive, stream, h2x_clock_now());
             return;
         }
         /* whatever else the client says does not make it longer */
-        left = end - apr_time_now();
+        left = end - h2x_clock_now();
         if (left > 0 && !drive->pending_input) {
             h2x_lock_release(&drive->lock);
             has_more = h2x_io_await(drive->c1, left);

@@ -10,6 +10,7 @@
 #include <http_log.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_watch.h"
 
 /* How often threads are looked after, in microseconds, and for how many
@@ -209,13 +210,12 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
         for (i = 0; i < count && !watch->stopping; ++i) {
             call_ready(watch, ready[i].client_data);
         }
-        now = apr_time_now();
-        if (now >= next_tick || now + TICK < next_tick) {
+        now = h2x_clock_now();
+        if (now >= next_tick) {
             next_tick = now + TICK;
             call_ticking(watch);
         }
-        if (watch->timed
-            && (now >= next_step || now + DEADLINE_STEP < next_step)) {
+        if (watch->timed && now >= next_step) {
             next_step = now + DEADLINE_STEP;
             call_late(watch, now);
         }

@@ -31,6 +31,7 @@
 
 #include "h2x.h"
 #include "h2x_child.h"
+#include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_drive.h"
 #include "h2x_filter.h"
@@ -228,7 +229,7 @@ static const char *protocol_get(const conn_rec *c)
 static int peek_preface(conn_rec *c)
 {
     apr_bucket_brigade *bb = apr_brigade_create(c->pool, c->bucket_alloc);
-    apr_time_t deadline = apr_time_now() + c->base_server->timeout;
+    apr_time_t deadline = h2x_clock_now() + c->base_server->timeout;
     char said[PREFACE_LEN];
     apr_size_t len = 0, had;
     apr_status_t rv;
@@ -250,7 +251,7 @@ static int peek_preface(conn_rec *c)
         /* not for long: others may have a say in how long that takes, such as
          * mod_reqtimeout, when they are asked again */
         has_more = len < PREFACE_LEN && h2x_io_await(c, PEEK_STEP);
-    } while (len < PREFACE_LEN && apr_time_now() < deadline);
+    } while (len < PREFACE_LEN && h2x_clock_now() < deadline);
     apr_brigade_destroy(bb);
     return rv == APR_SUCCESS && len == PREFACE_LEN
            && !memcmp(said, preface, len);

@@ -12,6 +12,8 @@
 #include <apr_portable.h>
 #include <httpd.h>
 
+#include "h2x_clock.h"
+
 typedef struct h2x_lock {
     apr_thread_mutex_t *mutex;
 #ifdef H2X_DEBUG
@@ -52,13 +54,15 @@ static APR_INLINE void h2x_lock_check(h2x_lock *lock)
 
 /**
  * Waits on a condition with the lock held, which is free meanwhile.
- * @param timeout microseconds, or a negative number to wait for ever
+ * @param timeout microseconds, or a negative number to wait for ever; more if
+ *        the clock on the wall is set back meanwhile
  * @return APR_SUCCESS (perhaps spuriously) or APR_TIMEUP
  */
 static APR_INLINE apr_status_t h2x_lock_wait(h2x_lock *lock,
                                              apr_thread_cond_t *cond,
                                              apr_interval_time_t timeout)
 {
+    apr_time_t end = h2x_clock_now() + timeout;
     apr_status_t rv;
 
     h2x_lock_check(lock);
@@ -70,6 +74,9 @@ static APR_INLINE apr_status_t h2x_lock_wait(h2x_lock *lock,
     }
     else {
         rv = apr_thread_cond_timedwait(cond, lock->mutex, timeout);
+        if (rv == APR_TIMEUP && h2x_clock_now() < end) {
+            rv = APR_SUCCESS; /* that waits for the clock on the wall */
+        }
     }
 #ifdef H2X_DEBUG
     lock->owner = apr_os_thread_current();

@@ -44,40 +44,75 @@ def no_jump(faults):
     faults.clear()
 
 
-@pytest.mark.parametrize("jump", [HOUR, -HOUR, 24 * HOUR, 1, -1])
-def test_clock_jumps(clocked, faults, no_jump, jump):
-    """Requests that run go on; connections and requests that come after that
-    are served.  What waits for its client, up or down, may find that it has
-    waited for long enough."""
-    is_late = jump >= HOUR
+@contextlib.contextmanager
+def waiting(server):
+    """Connections that wait: (connection, responses), each of which can be
+    had.  A request runs on each of them, so that httpd, whose timers go by the
+    clock on the wall, has no part in that."""
     small = {h2raw.INITIAL_WINDOW_SIZE: 1000}
-    with clocked.h2(settings=small) as c, clocked.h2() as d:
-        running = d.get("/t/wait?gate=1")
+    with server.h2(settings=small, windows=False) as c, server.h2() as d:
+        running = [c.get("/t/wait?gate=1"), d.get("/t/wait?gate=1")]
         upload = d.start(d.fields("POST", "/t/upload"), end=False)
         d.data(upload.id, b"before ")
         d.ping()
         reading = [c.get("/file"), c.get("/t/big?n=%d" % SIZE)]
         for r in reading:
             c.wait_body(r, 1000)
-        faults.seconds = jump
+        yield c, d, upload, reading
         for r in reading:
             c.credit(SIZE, r.id)
         c.credit(2 * SIZE)
         d.data(upload.id, b"and after", end=True)
         d.wait(upload)
-        assert upload.status == 200 or is_late and upload.status == 408
+        assert upload.status == 200
         c.wait(*reading)
-        for r in reading:
-            assert len(r.body) == SIZE or is_late and r.reset == h2raw.CANCEL
-        inside.open_gate(clocked, 1)
-        d.wait(running)
-        assert running.text == "waited\n"
+        assert [len(r.body) for r in reading] == [SIZE, SIZE]
+        inside.open_gate(server, 1)
+        c.wait(running[0])
+        d.wait(running[1])
+        assert {r.text for r in running} == {"waited\n"}
         for one in (c, d):
             assert one.request(path="/index.html").text == "hello\n"
-        with clocked.h2() as late:
+        with server.h2() as late:
             assert late.request(path="/index.html").text == "hello\n"
-        inside.close_gates(clocked)
-    inside.wait_settled(clocked)
+        inside.close_gates(server)
+    inside.wait_settled(server)
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR, 24 * HOUR, 1, -1])
+def test_clock_jumps(clocked, faults, no_jump, jump):
+    """Requests that run go on, also those that wait for their client, up or
+    down; connections and requests that come after that are served."""
+    with waiting(clocked) as (c, d, _, _):
+        faults.seconds = jump
+        for one in (c, d):
+            one.ping()
+
+
+def test_forward_and_quiet(clocked, faults, no_jump):
+    """Nobody has waited for long, as long as the clock may say so: those who
+    look after clients that say nothing have looked several times."""
+    with waiting(clocked) as (c, d, upload, reading):
+        faults.seconds = HOUR
+        c.idle(1)
+        d.poll()
+        assert not upload.done and not any(r.done for r in reading)
+
+
+def test_timeouts_after_a_jump(httpd, faults, no_jump):
+    """Those who wait for too long are noticed when the clock was set back."""
+    server = httpd("Timeout 2\nKeepAliveTimeout 60\n", env=faults.env)
+    files(server)
+    small = {h2raw.INITIAL_WINDOW_SIZE: 1000}
+    with server, server.h2(settings=small, windows=False) as c:
+        faults.seconds = -HOUR
+        running = c.get("/t/wait?gate=1")
+        file = c.get("/file")
+        upload = c.start(c.fields("POST", "/t/upload"), end=False)
+        c.wait(file, upload)
+        assert (file.reset, upload.status) == (h2raw.CANCEL, 408)
+        inside.open_gate(server, 1)
+        assert c.wait(running).text == "waited\n"
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])

@@ -12,7 +12,8 @@ from lib.server import MODULE_SO, STOCK, TOP
 
 #: What the rooms may include: those of a lower level.
 LEVELS = {
-    "h2x": 0, "h2x_lock": 0, "h2x_pages": 0,
+    "h2x": 0, "h2x_clock": 0, "h2x_pages": 0,
+    "h2x_lock": 1,
     "h2x_field": 1, "h2x_guard": 1, "h2x_push": 1, "h2x_priority": 1,
     "h2x_watch": 1, "h2x_worker": 1,
     "h2x_conf": 2, "h2x_origin": 2, "h2x_stream": 2,

@@ -24,6 +24,10 @@
 
 #define FDS 4096
 
+/* In nanoseconds; how exact waiting is. */
+#define SECOND 1000000000
+#define STEP (10 * 1000 * 1000)
+
 /* In the order of the fields in faults.py. */
 static struct {
     _Atomic int64_t piece;    /* most bytes of a read or write; 0: any */
@@ -260,14 +264,25 @@ time_t time(time_t *now)
     return seconds;
 }
 
-/* The clock that this waits for is the kernel's. Who waits already when the
- * clock jumps does not notice. */
+/* Has the clock on the wall, which the faults may have set, come so far? */
+static int has_come(const struct timespec *until)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec > until->tv_sec
+           || (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec);
+}
+
+/* The clock that this waits for is the kernel's, so that it is asked again
+ * and again for a moment. */
 int pthread_cond_timedwait(pthread_cond_t *restrict cond,
                            pthread_mutex_t *restrict mutex,
                            const struct timespec *restrict until)
 {
     static __typeof__(&pthread_cond_timedwait) real;
-    struct timespec mine = *until;
+    struct timespec soon;
+    int rv;
 
     if (!real) {
         real = (__typeof__(real))dlvsym(RTLD_NEXT, "pthread_cond_timedwait",
@@ -277,6 +292,15 @@ int pthread_cond_timedwait(pthread_cond_t *restrict cond,
                                            "pthread_cond_timedwait");
         }
     }
-    mine.tv_sec -= faults->seconds;
-    return real(cond, mutex, &mine);
+    while (!has_come(until)) {
+        REAL(clock_gettime)(CLOCK_REALTIME, &soon);
+        soon.tv_nsec += STEP;
+        soon.tv_sec += soon.tv_nsec / SECOND;
+        soon.tv_nsec %= SECOND;
+        rv = real(cond, mutex, &soon);
+        if (rv != ETIMEDOUT) {
+            return rv;
+        }
+    }
+    return ETIMEDOUT;
 }

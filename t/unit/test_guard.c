@@ -170,11 +170,10 @@ TEST(time_forgives_no_errors)
     assert_true(is_stopped_at(H2X_EVENT_ERROR, 1000000.0));
 }
 
-TEST(time_may_go_back_and_far)
+TEST(time_may_go_far)
 {
     begin(100, 8);
     assert_int_equal(count_allowed(H2X_EVENT_PING, 5000), 1000);
-    assert_true(is_stopped_at(H2X_EVENT_PING, -100.0));
     assert_false(is_stopped_at(H2X_EVENT_PING, 3e9));
     assert_false(is_stopped_at(H2X_EVENT_RESET_EARLY, 3e9));
 }
@@ -239,7 +238,7 @@ int main(void)
         UNIT_TEST(time_gives_back),
         UNIT_TEST(a_steady_rate_is_allowed),
         UNIT_TEST(time_forgives_no_errors),
-        UNIT_TEST(time_may_go_back_and_far),
+        UNIT_TEST(time_may_go_far),
         UNIT_TEST(percent_of_the_limits),
         UNIT_TEST(no_limits),
         UNIT_TEST(bytes_buy_time),
