@@ -97,28 +97,31 @@ static void destroy(h2x_stream *stream)
     apr_pool_destroy(home);
 }
 
-/*
- * Notes that a stream was destroyed. Tells whether most of a crowd has gone:
- * then its memory is free, but in pieces that the C library keeps.
- */
-static int was_crowd_locked(h2x_stream_store *store)
-{
-    int is_over;
+/* Most of a crowd of streams has gone, of any store; atomic. */
+static apr_uint32_t crowd_has_gone;
 
+/*
+ * Notes that a stream was destroyed. When most of a crowd has gone, its memory
+ * is free, but in pieces that the C library keeps.
+ */
+static void note_destroyed_locked(h2x_stream_store *store)
+{
     --store->made;
-    is_over = store->peak >= 2 * STORE_MAX
-              && store->made - STORE_MAX <= (store->peak - STORE_MAX) / 4;
-    if (is_over) {
+    if (store->peak >= 2 * STORE_MAX
+        && store->made - STORE_MAX <= (store->peak - STORE_MAX) / 4) {
         store->peak = store->made;
+        apr_atomic_set32(&crowd_has_gone, 1);
     }
-    return is_over;
 }
 
-static void give_memory_back(void)
+void h2x_stream_trim(void)
 {
+    if (apr_atomic_read32(&crowd_has_gone)
+        && apr_atomic_xchg32(&crowd_has_gone, 0)) {
 #ifdef __GLIBC__
-    malloc_trim(0);
+        malloc_trim(0);
 #endif
+    }
 }
 
 static apr_status_t empty_store(void *baton)
@@ -231,7 +234,6 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     apr_bucket_alloc_t *bucket_alloc = stream->bucket_alloc;
     apr_thread_cond_t *changed = stream->changed;
     apr_uint32_t number = stream->number;
-    int is_calm = 0;
 
     ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
     free_chunks(stream->in_first);
@@ -253,12 +255,9 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     }
     else {
         destroy(stream);
-        is_calm = was_crowd_locked(store);
+        note_destroyed_locked(store);
     }
     apr_thread_mutex_unlock(store->lock);
-    if (is_calm) {
-        give_memory_back();
-    }
 }
 
 void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state)

@@ -231,6 +231,12 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
 /** Gives a stream back that nobody uses any more. Any thread. */
 void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream);
 
+/**
+ * Gives the memory of streams back to the system, if many have gone: that may
+ * take long. Any thread, without a lock.
+ */
+void h2x_stream_trim(void);
+
 /** Changes the state, which must be a later one. Lock held. */
 void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state);
 

@@ -222,6 +222,27 @@ def test_no_memory(httpd, kilobytes):
             assert set(use(c)) == {"whole"}
 
 
+def test_memory_is_given_back_slowly(httpd, session_dir):
+    """After a crowd of streams has gone; their connection goes on meanwhile,
+    and so do others."""
+    faults = lib_faults.Faults(session_dir)
+    server = httpd("H2MaxSessionStreams 500\n", env=faults.env)
+    files(server)
+    closed = {h2raw.INITIAL_WINDOW_SIZE: 0}
+    with server, server.h2(settings=closed) as c, server.h2() as other:
+        crowd = [c.get("/index.html") for _ in range(400)]
+        c.until(lambda: all(r.headers for r in crowd), 30, "heads")
+        faults.trim = 1
+        c.settings({h2raw.INITIAL_WINDOW_SIZE: 65535})
+        wait_for(lambda: faults.failed, 20, "memory to be given back")
+        for one in (c, other):
+            assert one.request(path="/index.html").body == PAGE
+        faults.trim = 0
+        c.wait(*crowd)
+        assert all(r.body == PAGE for r in crowd)
+        inside.wait_settled(server)
+
+
 # --- threads and workers -------------------------------------------------
 
 def test_no_threads(httpd, session_dir):

@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -24,6 +25,9 @@
 
 #define FDS 4096
 
+/* In milliseconds. */
+#define TRIM_MAX (60 * 1000)
+
 /* In nanoseconds; how exact waiting is. */
 #define SECOND 1000000000
 #define STEP (10 * 1000 * 1000)
@@ -37,6 +41,7 @@ static struct {
     _Atomic int64_t seconds;  /* that clocks on the wall are ahead */
     _Atomic int64_t memory;   /* calls for memory, of the engine alone, until
                                * one fails; 0: none does */
+    _Atomic int64_t trim;     /* it takes as long to give memory back */
     _Atomic int64_t failed;   /* how often something was made to fail */
 } none, *faults = &none;
 
@@ -232,6 +237,17 @@ void *realloc(void *memory, size_t size)
 {
     return is_short(__builtin_return_address(0))
         ? NULL : __libc_realloc(memory, size);
+}
+
+int malloc_trim(size_t keep)
+{
+    int left = TRIM_MAX;
+
+    faults->failed += (faults->trim != 0);
+    while (faults->trim && left--) {
+        usleep(1000);
+    }
+    return REAL(malloc_trim)(keep);
 }
 
 /* ---- clocks ---- */

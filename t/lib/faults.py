@@ -13,7 +13,8 @@ from . import server as _server
 SHIM = os.path.join(_server.TOP, "t", "faults", "shim.c")
 
 #: Numbers that the library reads, each of eight bytes.
-FIELDS = ("piece", "again", "threads", "seconds", "memory", "failed")
+FIELDS = ("piece", "again", "threads", "seconds", "memory", "trim",
+          "failed")
 
 
 def build(directory):
@@ -33,6 +34,7 @@ class Faults:
     threads: how many cannot be started, -1 for all
     seconds: how far clocks are ahead
     memory: calls for memory, of the engine alone, until one fails
+    trim: giving memory back takes as long as this is not 0
     failed: how often a call was made to fail"""
 
     def __init__(self, directory):
