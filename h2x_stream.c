@@ -15,6 +15,7 @@
 
 #include <httpd.h>
 #include <http_log.h>
+#include <http_main.h>
 
 #include "h2x.h"
 #include "h2x_clock.h"
@@ -42,6 +43,22 @@ struct h2x_stream_store {
     int made;          /* these, and those that are used */
     int peak;          /* of that, since memory was given back */
 };
+
+/* Lines about missing memory are so far apart, in microseconds. */
+#define TELL_EVERY (10 * 1000 * 1000)
+
+void h2x_stream_no_memory(void)
+{
+    static apr_uint64_t told_at;
+    apr_uint64_t at = apr_atomic_read64(&told_at);
+    apr_uint64_t now = (apr_uint64_t)h2x_clock_now();
+
+    if (now - at > TELL_EVERY
+        && apr_atomic_cas64(&told_at, now, at) == at) {
+        ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOMEM, ap_server_conf,
+                     "h2x: streams or connections are lost");
+    }
+}
 
 /*
  * The numbers of streams are given out again when a stream is destroyed, so
@@ -208,6 +225,7 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
     }
     apr_thread_mutex_unlock(store->lock);
     if (!stream) {
+        h2x_stream_no_memory();
         return NULL;
     }
     APR_RING_ELEM_INIT(stream, link);
@@ -353,6 +371,7 @@ static h2x_chunk *add_chunk(h2x_stream *stream)
 
     if (!chunk || !(chunk->data = malloc(size))) {
         free(chunk);
+        h2x_stream_no_memory();
         return NULL;
     }
     chunk->next = NULL;
@@ -409,20 +428,22 @@ static h2x_segment *append(h2x_segments *row, apr_size_t size)
 {
     h2x_segment *segment = malloc(sizeof(*segment) + size);
 
-    if (segment) {
-        segment->next = NULL;
-        segment->memory = size ? (char *)(segment + 1) : NULL;
-        segment->offset = 0;
-        segment->len = 0;
-        segment->size = size;
-        if (row->last) {
-            row->last->next = segment;
-        }
-        else {
-            row->first = segment;
-        }
-        row->last = segment;
+    if (!segment) {
+        h2x_stream_no_memory();
+        return NULL;
     }
+    segment->next = NULL;
+    segment->memory = size ? (char *)(segment + 1) : NULL;
+    segment->offset = 0;
+    segment->len = 0;
+    segment->size = size;
+    if (row->last) {
+        row->last->next = segment;
+    }
+    else {
+        row->first = segment;
+    }
+    row->last = segment;
     return segment;
 }
 

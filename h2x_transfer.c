@@ -86,6 +86,9 @@ static int has_buffer(h2x_drive *drive)
         drive->buffer.data = h2x_pages_get(drive->io.size);
         drive->buffer.size = drive->io.size;
     }
+    if (!drive->buffer.data) {
+        h2x_stream_no_memory();
+    }
     return drive->buffer.data != NULL;
 }
 

@@ -218,6 +218,13 @@ struct h2x_stream {
 
 typedef struct h2x_stream_store h2x_stream_store;
 
+/**
+ * Tells an administrator that there was no memory, which costs streams or
+ * connections: in one line for all of the child's within some seconds. Any
+ * thread.
+ */
+void h2x_stream_no_memory(void);
+
 /** Makes the store of this child, emptied when the pool goes. */
 apr_status_t h2x_stream_store_create(h2x_stream_store **store, apr_pool_t *p);
 

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import subprocess
+import time
 
 import pytest
 
@@ -20,6 +21,10 @@ pytestmark = [
 
 SIZE = 100000
 PAGE = b"hello\n"
+
+own_memory = pytest.mark.skipif(bool(SANITIZE),
+                                reason="sanitizers give out the memory")
+NO_MEMORY = r"\[h2x:error\].*Cannot allocate memory"
 
 
 def files(server):
@@ -163,13 +168,22 @@ def outcome(r):
     return "refused"
 
 
-@pytest.mark.skipif(bool(SANITIZE), reason="sanitizers give out the memory")
+def check_told(server, since):
+    """The log has that, but not for each stream or connection: once in ten
+    seconds."""
+    server.wait_log(NO_MEMORY, timeout=1)
+    assert len(re.findall(NO_MEMORY, server.error_text())) \
+        <= 1 + (time.monotonic() - since) / 10
+
+
+@own_memory
 def test_engine_without_memory(httpd, session_dir):
     """One of the engine's own allocations fails, one after the other: that
     costs no more than a connection."""
     faults = lib_faults.Faults(session_dir)
     server = httpd("LogLevel h2x:debug\n", env=faults.env)
     files(server)
+    start = time.monotonic()
     small = {h2raw.INITIAL_WINDOW_SIZE: 3000}
     seen = collections.Counter()
     with server:
@@ -189,6 +203,26 @@ def test_engine_without_memory(httpd, session_dir):
             assert set(use(c)) == {"whole"}
         inside.wait_settled(server)
         assert server.children() == [pid]
+        check_told(server, start)
+
+
+@own_memory
+def test_no_memory_to_write(httpd, session_dir):
+    """The first that a connection needs much of is the buffer for that."""
+    faults = lib_faults.Faults(session_dir)
+    server = httpd(env=faults.env)
+    files(server)
+    start = time.monotonic()
+    with server:
+        faults.least = 40000
+        for _ in range(5):
+            faults.memory = 1
+            assert not is_served(server)
+        assert faults.failed == 5
+        faults.memory = 0
+        assert is_served(server)
+        inside.wait_settled(server)
+        check_told(server, start)
 
 
 def virtual_size(pid):

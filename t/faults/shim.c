@@ -41,6 +41,7 @@ static struct {
     _Atomic int64_t seconds;  /* that clocks on the wall are ahead */
     _Atomic int64_t memory;   /* calls for memory, of the engine alone, until
                                * one fails; 0: none does */
+    _Atomic int64_t least;    /* bytes that those calls ask for */
     _Atomic int64_t trim;     /* it takes as long to give memory back */
     _Atomic int64_t failed;   /* how often something was made to fail */
 } none, *faults = &none;
@@ -209,11 +210,12 @@ void *__libc_realloc(void *memory, size_t size);
 
 /* Is it the one to fail? APR and nghttp2 (1.52) may end the process when they
  * do not get what they ask for. */
-static int is_short(const void *caller)
+static int is_short(const void *caller, size_t size)
 {
     Dl_info info;
 
-    if (!faults->memory || !dladdr(caller, &info)
+    if (!faults->memory || (int64_t)size < faults->least
+        || !dladdr(caller, &info)
         || !strstr(info.dli_fname, "/mod_h2x.so") || --faults->memory) {
         return 0;
     }
@@ -224,19 +226,26 @@ static int is_short(const void *caller)
 
 void *malloc(size_t size)
 {
-    return is_short(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+    return is_short(__builtin_return_address(0), size)
+        ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t count, size_t size)
 {
-    return is_short(__builtin_return_address(0)) ? NULL
-                                                 : __libc_calloc(count, size);
+    return is_short(__builtin_return_address(0), count * size)
+        ? NULL : __libc_calloc(count, size);
 }
 
 void *realloc(void *memory, size_t size)
 {
-    return is_short(__builtin_return_address(0))
+    return is_short(__builtin_return_address(0), size)
         ? NULL : __libc_realloc(memory, size);
+}
+
+void *mmap(void *at, size_t size, int what, int how, int fd, off_t offset)
+{
+    return is_short(__builtin_return_address(0), size)
+        ? MAP_FAILED : REAL(mmap)(at, size, what, how, fd, offset);
 }
 
 int malloc_trim(size_t keep)

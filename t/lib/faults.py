@@ -13,8 +13,8 @@ from . import server as _server
 SHIM = os.path.join(_server.TOP, "t", "faults", "shim.c")
 
 #: Numbers that the library reads, each of eight bytes.
-FIELDS = ("piece", "again", "threads", "seconds", "memory", "trim",
-          "failed")
+FIELDS = ("piece", "again", "threads", "seconds", "memory", "least",
+          "trim", "failed")
 
 
 def build(directory):
@@ -34,6 +34,7 @@ class Faults:
     threads: how many cannot be started, -1 for all
     seconds: how far clocks are ahead
     memory: calls for memory, of the engine alone, until one fails
+    least: how many bytes those ask for
     trim: giving memory back takes as long as this is not 0
     failed: how often a call was made to fail"""
 
