@@ -208,13 +208,13 @@ def test_engine_without_memory(httpd, session_dir):
 
 @own_memory
 def test_no_memory_to_write(httpd, session_dir):
-    """The first that a connection needs much of is the buffer for that."""
+    """The buffer for that is there while a connection is active."""
     faults = lib_faults.Faults(session_dir)
     server = httpd(env=faults.env)
     files(server)
     start = time.monotonic()
     with server:
-        faults.least = 40000
+        faults.size = 48 << 10
         for _ in range(5):
             faults.memory = 1
             assert not is_served(server)

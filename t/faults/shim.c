@@ -41,7 +41,7 @@ static struct {
     _Atomic int64_t seconds;  /* that clocks on the wall are ahead */
     _Atomic int64_t memory;   /* calls for memory, of the engine alone, until
                                * one fails; 0: none does */
-    _Atomic int64_t least;    /* bytes that those calls ask for */
+    _Atomic int64_t size;     /* bytes that those calls ask for; 0: any */
     _Atomic int64_t trim;     /* it takes as long to give memory back */
     _Atomic int64_t failed;   /* how often something was made to fail */
 } none, *faults = &none;
@@ -214,7 +214,7 @@ static int is_short(const void *caller, size_t size)
 {
     Dl_info info;
 
-    if (!faults->memory || (int64_t)size < faults->least
+    if (!faults->memory || (faults->size && (int64_t)size != faults->size)
         || !dladdr(caller, &info)
         || !strstr(info.dli_fname, "/mod_h2x.so") || --faults->memory) {
         return 0;

@@ -13,7 +13,7 @@ from . import server as _server
 SHIM = os.path.join(_server.TOP, "t", "faults", "shim.c")
 
 #: Numbers that the library reads, each of eight bytes.
-FIELDS = ("piece", "again", "threads", "seconds", "memory", "least",
+FIELDS = ("piece", "again", "threads", "seconds", "memory", "size",
           "trim", "failed")
 
 
@@ -34,7 +34,7 @@ class Faults:
     threads: how many cannot be started, -1 for all
     seconds: how far clocks are ahead
     memory: calls for memory, of the engine alone, until one fails
-    least: how many bytes those ask for
+    size: how many bytes those ask for, 0 for any
     trim: giving memory back takes as long as this is not 0
     failed: how often a call was made to fail"""
 
