@@ -8,15 +8,48 @@
 #include "h2x_clock.h"
 #include "h2x_session_impl.h"
 
-/* A DATA frame is not made shorter than this to fill a buffer. */
+/* A DATA frame is not made shorter than this to fill a buffer, and no less is
+ * left of a window. */
 #define DATA_MIN 1024
 
 /* A client whose windows make them shorter than this, dribbles. */
-#define DATA_TINY 256
+#define DATA_TINY 64
 
 static apr_size_t room(const h2x_session *session)
 {
     return session->buffer->size - session->buffer->len;
+}
+
+/* How much the client takes at once of a stream: more than 0. */
+static size_t window_of(nghttp2_session *ng, int32_t id)
+{
+    int32_t of_stream = nghttp2_session_get_stream_remote_window_size(ng, id);
+    int32_t of_all = nghttp2_session_get_remote_window_size(ng);
+
+    return of_stream < of_all ? of_stream : of_all;
+}
+
+/*
+ * Shortens a DATA frame to go into the buffer, and to leave some of a window
+ * that is smaller than what there is to send. A client that gives windows back
+ * frame by frame gives them in these pieces: where one is small, so are frames
+ * from then on.
+ */
+static size_t cut(nghttp2_session *ng, int32_t id, size_t length,
+                  apr_off_t left, apr_size_t free_len)
+{
+    size_t most = length, rest;
+
+    if (free_len >= DATA_MIN + H2X_FRAME_HEAD_LEN
+        && length > free_len - H2X_FRAME_HEAD_LEN) {
+        length = free_len - H2X_FRAME_HEAD_LEN;
+    }
+    if (left <= (apr_off_t)length) {
+        return length;
+    }
+    rest = window_of(ng, id) - length;
+    return (!rest || rest >= DATA_MIN) ? length
+         : (length >= 2 * DATA_MIN) ? length - (DATA_MIN - rest) : most;
 }
 
 /*
@@ -46,10 +79,7 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
     if (length > 2 * (size_t)session->padding_max) {
         length -= session->padding_max; /* a full frame has no room for it */
     }
-    if (free_len >= DATA_MIN + H2X_FRAME_HEAD_LEN
-        && length > free_len - H2X_FRAME_HEAD_LEN) {
-        length = free_len - H2X_FRAME_HEAD_LEN;
-    }
+    length = cut(ng, id, length, left, free_len);
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
     if (left > (apr_off_t)length) {
         return (ssize_t)length;

@@ -67,6 +67,23 @@ def nothing_was_stopped(request):
 
 # --- honest clients ---
 
+@pytest.mark.parametrize("window", [65535, 20000, 1000, 100])
+@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize("path", ["/large.bin", "/t/big?n=1048576"])
+def test_windows_given_back_by_frames(server, path, window, streams):
+    """At once, for each frame by itself: windows come in pieces as small as
+    the frames, which are small where the window is, or what a handler has
+    written, and nowhere else."""
+    with clients.Library(server, window=window) as c:
+        numbers = [c.get(path) for _ in range(streams)]
+        c.wait(lambda _: c.ended >= set(numbers), 60)
+        for number in numbers:
+            sizes = [len(e.data) for e in c.of("DataReceived", number)]
+            assert sum(sizes) == 1 << 20
+            assert path != "/large.bin" \
+                or min(sizes[:-1]) >= min(window, 1024)
+
+
 @pytest.mark.parametrize("streams", [1, 10, 100])
 @pytest.mark.parametrize("path", ["/small.html", "/large.bin"])
 def test_h2load(server, streams, path):

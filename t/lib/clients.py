@@ -1,5 +1,6 @@
 """Thin wrappers around curl, nghttp, h2load, node and python3-h2."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from collections import namedtuple
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h2.settings
 
 from . import server as _server
@@ -135,10 +137,12 @@ def node(server, path, headers=(), tls=True, timeout=60):
 
 class Library:
     """A client made of python3-h2, which is strict about what it is sent.
-    Keeps its events; raises what it finds wrong."""
+    Keeps its events; raises what it finds wrong.
+    window: of streams, and each frame's part of it is given back at once"""
 
-    def __init__(self, server, tls=True, push=True):
+    def __init__(self, server, tls=True, push=True, window=None):
         self.sock = server.connect(tls)
+        self.window = window
         self.scheme = "https" if tls else "http"
         self.events, self.ended = [], set()
         self.h2 = h2.connection.H2Connection(
@@ -148,6 +152,9 @@ class Library:
             self.h2.local_settings = h2.settings.Settings(
                 initial_values={h2.settings.SettingCodes.ENABLE_PUSH: 0})
         self.h2.initiate_connection()
+        if window:
+            self.h2.update_settings({
+                h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
         self.flush()
 
     def flush(self):
@@ -184,11 +191,19 @@ class Library:
     def take(self, event):
         self.events.append(event)
         if isinstance(event, h2.events.DataReceived):
-            self.h2.acknowledge_received_data(
-                event.flow_controlled_length, event.stream_id)
+            self.give_back(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, (h2.events.StreamEnded,
                                 h2.events.StreamReset)):
             self.ended.add(event.stream_id)
+
+    def give_back(self, length, number):
+        if not self.window:
+            self.h2.acknowledge_received_data(length, number)
+        elif length:
+            self.h2.increment_flow_control_window(length)
+            with contextlib.suppress(h2.exceptions.StreamClosedError):
+                self.h2.increment_flow_control_window(length, number)
+            self.flush()
 
     def of(self, kind, number=None):
         """The events of a kind (by name), of one stream or all."""
