@@ -117,6 +117,9 @@ void h2x_drive_delegate_locked(h2x_drive *drive)
         ++drive->offered;
         h2x_workers_offer(h2x_child_self->workers, &drive->source);
     }
+    if (drive->offered) {
+        h2x_workers_retry(h2x_child_self->workers);
+    }
 }
 
 void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,

@@ -1,5 +1,6 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
+#include <apr_atomic.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 
@@ -36,7 +37,8 @@ struct h2x_workers {
     int started;  /* threads that run */
     int idle;     /* threads that wait for work */
     int offers;   /* of all sources */
-    int cannot_start; /* the last try failed, which was logged */
+    apr_uint32_t cannot_start; /* the last try failed, which was logged;
+                                * atomic */
     int stopping;
 };
 
@@ -141,14 +143,13 @@ static void start_locked(h2x_workers *workers)
     rv = ap_thread_create(&me->thread, NULL, run, me, me->pool);
     if (rv == APR_SUCCESS) {
         ++workers->started;
-        workers->cannot_start = 0;
+        apr_atomic_set32(&workers->cannot_start, 0);
         return;
     }
     apr_pool_destroy(me->pool);
     me->pool = NULL;
     APR_RING_INSERT_HEAD(&workers->unused, me, worker, link);
-    if (!workers->cannot_start) {
-        workers->cannot_start = 1;
+    if (!apr_atomic_xchg32(&workers->cannot_start, 1)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, ap_server_conf,
                      "h2x: cannot start a worker thread, %d are running",
                      workers->started);
@@ -208,6 +209,16 @@ void h2x_workers_stop(h2x_workers *workers)
     apr_thread_mutex_unlock(workers->lock);
 }
 
+/* Starts a thread, if there is more to do than those idle will. They may all
+ * have been woken for earlier offers. */
+static void start_if_needed_locked(h2x_workers *workers)
+{
+    if (workers->offers > workers->idle && workers->started < workers->max
+        && !workers->stopping) {
+        start_locked(workers);
+    }
+}
+
 void h2x_workers_offer(h2x_workers *workers, h2x_worker_source *source)
 {
     apr_thread_mutex_lock(workers->lock);
@@ -217,13 +228,18 @@ void h2x_workers_offer(h2x_workers *workers, h2x_worker_source *source)
                              link);
     }
     ++workers->offers;
-    /* those idle may all have been woken for earlier offers */
-    if (workers->offers > workers->idle && workers->started < workers->max
-        && !workers->stopping) {
-        start_locked(workers);
-    }
+    start_if_needed_locked(workers);
     apr_thread_cond_signal(workers->work);
     apr_thread_mutex_unlock(workers->lock);
+}
+
+void h2x_workers_retry(h2x_workers *workers)
+{
+    if (apr_atomic_read32(&workers->cannot_start)) {
+        apr_thread_mutex_lock(workers->lock);
+        start_if_needed_locked(workers);
+        apr_thread_mutex_unlock(workers->lock);
+    }
 }
 
 static int withdraw_locked(h2x_workers *workers, h2x_worker_source *source)

@@ -53,6 +53,12 @@ void h2x_workers_stop(h2x_workers *workers);
 void h2x_workers_offer(h2x_workers *workers, h2x_worker_source *source);
 
 /**
+ * Tries again to start a thread, if that has failed for what was offered. Any
+ * thread, as above.
+ */
+void h2x_workers_retry(h2x_workers *workers);
+
+/**
  * Takes back what was offered and not begun. Any thread, as above.
  * @return how many pieces of work that were
  */

@@ -372,6 +372,9 @@ TEST(threads_that_cannot_be_started)
     unit_no_threads = 1;
     offer(work, 5);
     assert_int_equal(unit_log_count, 2);
+    unit_no_threads = 0;
+    h2x_workers_retry(workers);
+    assert_true(unit_await(BEGUN, 2));
     unit_raise(GATE);
     assert_true(unit_await(ENDED, 11));
     assert_int_equal(number_clashes, 0);
