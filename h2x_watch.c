@@ -300,15 +300,16 @@ void h2x_watch_forget(h2x_watch *watch, h2x_watch_entry *entry)
 {
     apr_thread_mutex_lock(watch->lock);
     if (!watch->stopping) {
-        disarm(watch, entry);
         apr_hash_set(watch->known, &entry->pfd.client_data,
                      sizeof(entry->pfd.client_data), NULL);
     }
-    unlink_entry(entry);
-    set_deadline(watch, entry, 0);
     while (watch->calling == entry) {
         apr_thread_cond_wait(watch->called, watch->lock);
     }
+    /* also what that callback has asked for */
+    disarm(watch, entry);
+    unlink_entry(entry);
+    set_deadline(watch, entry, 0);
     apr_thread_mutex_unlock(watch->lock);
 }
 

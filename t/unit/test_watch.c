@@ -27,6 +27,7 @@ typedef struct {
     int poked;
     int gate;       /* on_ready waits until GATE is that high */
     int rearm;      /* so many times, on_ready arms again */
+    int asks;       /* on_ready asks for everything */
     int fd;
     int peer;
 } watched;
@@ -41,6 +42,11 @@ static void on_ready(void *baton)
     if (it->rearm-- > 0) {
         assert_int_equal(read(it->fd, &c, 1), 1);
         h2x_watch_arm(watch, &it->entry, APR_POLLIN);
+    }
+    if (it->asks) {
+        h2x_watch_arm(watch, &it->entry, APR_POLLIN);
+        h2x_watch_tick(watch, &it->entry, 1);
+        h2x_watch_deadline(watch, &it->entry, 1);
     }
 }
 
@@ -428,6 +434,26 @@ TEST(forget_waits_for_callback)
     apr_thread_join(&rv, thread);
 }
 
+/* What a callback asks for while that waits is forgotten too. */
+TEST(forgets_all_that_a_callback_asks)
+{
+    watched *it = add();
+    apr_thread_t *thread;
+    apr_status_t rv;
+
+    it->gate = it->asks = 1;
+    arm(it, APR_POLLOUT);
+    assert_true(unit_await(READY, 1));
+    apr_thread_create(&thread, NULL, forget, it, unit_pool);
+    assert_true(unit_await(OTHER, 1));
+    apr_sleep(20000);
+    unit_raise(GATE);
+    apr_thread_join(&rv, thread);
+    assert_int_equal(it->entry.armed, 0);
+    assert_int_equal(it->entry.is_linked, 0);
+    assert_int_equal(it->entry.deadline, 0);
+}
+
 /* While a callback is under way, all else may be called. */
 TEST(callback_holds_up_no_caller)
 {
@@ -556,6 +582,7 @@ int main(void)
         WATCH_TEST(deadline_is_taken_back),
         WATCH_TEST(forgotten),
         WATCH_TEST(forget_waits_for_callback),
+        WATCH_TEST(forgets_all_that_a_callback_asks),
         WATCH_TEST(callback_holds_up_no_caller),
         WATCH_TEST(stop_ends_the_thread),
         WATCH_TEST(stop_waits_for_callback),
