@@ -42,7 +42,7 @@ char *fuzz_copy(const void *data, size_t size);
 char *fuzz_text(const void *data, size_t size);
 
 /**
- * A frame in unit_pool, FUZZ_FRAME_HEAD bytes longer than its payload. The type,
+ * A frame in unit_pool, FUZZ_FRAME_HEAD bytes longer than its payload. Type,
  * flags and stream are bytes.
  */
 char *fuzz_frame(unsigned type, unsigned flags, unsigned id,
