@@ -165,6 +165,28 @@ def test_late_request_takes_few_threads(httpd):
 
 
 @pytest.mark.h2x_only("runs only a few requests of a connection at a time")
+def test_between_gated_hooks(server):
+    """Files of which each comes behind one more request that never leaves the
+    hook: those add up to no more than a few of them do."""
+    def attempt():
+        with server.h2() as c:
+            c.request(path="/page")
+            inside.close_gates(server)
+            began = time.monotonic()
+            stuck, small = [], []
+            for _ in range(45):
+                stuck.append(c.get("/slow/page?fixgate=1"))
+                small.append(c.get("/page"))
+            c.wait(*small)
+            took = time.monotonic() - began
+            assert not any(r.done for r in stuck)
+            inside.open_gate(server, 1)
+            c.wait(*stuck)
+            return took
+    best_of(5, 0.3, attempt)
+
+
+@pytest.mark.h2x_only("runs only a few requests of a connection at a time")
 @pytest.mark.parametrize("count", [1, 60])
 def test_behind_body_reads(server, any_h2, count):
     """Uploads whose bodies do not come."""
