@@ -64,9 +64,6 @@
 #include "h2x_drive_impl.h"
 #include "h2x_origin.h"
 
-/* A request that takes longer than this is in the way of the others. */
-#define RUN_MAX (8 * 1000)
-
 /* Output that is kept for a client that takes none. */
 #define HELD_MAX (512 * 1024)
 
@@ -345,7 +342,7 @@ static void on_poke(void *baton)
 static void stop_ticks(h2x_drive *drive)
 {
     h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
-    if (apr_atomic_read64(&drive->busy_since)
+    if (apr_atomic_read64(&drive->late_at)
         || apr_atomic_read32(&drive->unsent)) {
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
     }
@@ -358,17 +355,17 @@ static void stop_ticks(h2x_drive *drive)
 static void on_tick(void *baton)
 {
     h2x_drive *drive = baton;
-    apr_uint64_t since = apr_atomic_read64(&drive->busy_since);
-    int is_late = since && (apr_uint64_t)h2x_clock_now() > since + RUN_MAX;
+    apr_uint64_t late_at = apr_atomic_read64(&drive->late_at);
+    int is_late = late_at && (apr_uint64_t)h2x_clock_now() > late_at;
 
     if (!is_late && !apr_atomic_read32(&drive->unsent)) {
-        if (!since) {
+        if (!late_at) {
             stop_ticks(drive);
         }
         return;
     }
     h2x_lock_acquire(&drive->lock);
-    if (is_late && apr_atomic_read64(&drive->busy_since) == since) {
+    if (is_late && apr_atomic_read64(&drive->late_at) == late_at) {
         h2x_drive_replace_lead_locked(drive);
     }
     if (apr_atomic_read32(&drive->unsent)) {

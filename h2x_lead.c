@@ -12,10 +12,10 @@
  * and one.
  *
  * A lead that is late was stuck in something that nobody told us of, and was
- * in the way of the others for that time. Those may be stuck in the same: when
- * the next lead is late too, more go on at once, and four times as many each
- * time that this is no help. On a busy machine a lead is late too, because it
- * got no processor; then most are not, and more threads would make it worse.
+ * in the way of the others for that time. They may be stuck in the same: when
+ * one of the next leads is late too, all that is ready then goes on at once. On
+ * a busy machine a lead is late as well, because it got no processor; then most
+ * are not, and more threads would make it worse.
  */
 
 #include <apr_atomic.h>
@@ -30,9 +30,11 @@
 /* How long requests run, one after the other, before output is sent. */
 #define BATCH_MAX 1000
 
-/* For this many late ones in a row, a lead gets company: 4 to the power of it,
- * less one. */
-#define LATE_LEADS_MAX 5
+/* A request that takes longer than this is in the way of the others. */
+#define RUN_MAX (8 * 1000)
+
+/* After so many that were not, one that was is forgotten. */
+#define ON_TIME_MIN 16
 
 /* ---- queues ---- */
 
@@ -126,7 +128,8 @@ void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,
                                apr_time_t since)
 {
     drive->lead = stream;
-    apr_atomic_set64(&drive->busy_since, (apr_uint64_t)since);
+    apr_atomic_set64(&drive->late_at,
+                     since ? (apr_uint64_t)since + RUN_MAX : 0);
     if (stream) {
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
     }
@@ -165,8 +168,9 @@ void h2x_drive_take_back_locked(h2x_drive *drive)
 
 void h2x_drive_replace_lead_locked(h2x_drive *drive)
 {
-    drive->spare = (1 << 2 * drive->late_leads) - 1;
-    drive->late_leads += (drive->late_leads < LATE_LEADS_MAX);
+    drive->spare = drive->was_late ? drive->ready_count : 0;
+    drive->was_late = 1;
+    drive->on_time = 0;
     h2x_drive_hand_over_locked(drive, drive->lead);
 }
 
@@ -240,8 +244,10 @@ static void do_stream(h2x_drive *drive, h2x_stream *stream,
     }
     if (drive->lead == stream) {
         h2x_drive_set_lead_locked(drive, NULL, 0);
-        drive->late_leads = 0;
-        drive->spare = 0;
+        if (++drive->on_time >= ON_TIME_MIN) {
+            drive->was_late = 0;
+            drive->spare = 0;
+        }
     }
     drive->has_run = 1;
     if (number == H2X_CONN_THREAD) {

@@ -48,7 +48,8 @@ struct h2x_drive {
     apr_time_t deadline; /* for streams that make no progress; 0: none */
     int offered;       /* workers that were asked for and have not come */
     int spare;         /* of them, to run one request each beside the lead */
-    int late_leads;    /* that were in the way, since one was not */
+    int was_late;      /* a lead was in the way, lately: */
+    int on_time;       /* so many were not, since then */
     apr_uint32_t unsent; /* a request wrote a little, to be sent soon; atomic */
     int gone;          /* the client is; nothing is read or written */
     int is_closing;    /* no work is given away any more */
@@ -56,8 +57,8 @@ struct h2x_drive {
     int pending_output; /* writing did, likewise */
 
     h2x_stream *lead;  /* the request whose thread runs the next ones; NULL */
-    apr_uint64_t busy_since; /* the lead is in code of httpd; 0: it is not, or
-                           there is none. Read without the lock */
+    apr_uint64_t late_at; /* when the lead will be; 0: there is none, or it is
+                           not in code of httpd. Read without the lock */
 
     /* the connection thread */
     apr_thread_cond_t *work; /* there is something to do for it */

@@ -161,7 +161,7 @@ def test_late_request_takes_few_threads(httpd):
             c.wait(late)
             after = sum(proc.Holdings(server).threads.values())
     assert {r.status for r in small + [late]} == {200}
-    assert after - before <= 20  # of 100
+    assert after - before <= 50  # of 100
 
 
 @pytest.mark.h2x_only("runs only a few requests of a connection at a time")
