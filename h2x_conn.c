@@ -151,7 +151,12 @@ static void leave_locked(h2x_drive *drive)
 
     drive->driver = H2X_DRIVER_MPM;
     drive->was_with_mpm = 1;
-    h2x_drive_set_deadline(drive, h2x_clock_now() + REST_AFTER);
+    if (c1->data_in_output_filters) {
+        h2x_drive_rest_locked(drive);
+    }
+    else {
+        h2x_drive_set_deadline(drive, h2x_clock_now() + REST_AFTER);
+    }
     c1->keepalive = is_over ? AP_CONN_CLOSE : AP_CONN_KEEPALIVE;
     if (!c1->cs) {
         return;
@@ -185,6 +190,7 @@ static int step_locked(h2x_drive *drive)
     int did_something;
 
     h2x_drive_check_stopping(drive);
+    /* but if others run them, they are read as they come */
     did_something = (drive->lead
                      || h2x_drive_startable(drive) < H2X_AHEAD_MAX)
                     && h2x_drive_receive_locked(drive) > 0;

@@ -21,9 +21,8 @@
  * - a handler is about to run that is not the core's own serving of a file
  *   (see h2x_request_may_wait());
  * - a request waits for a part of its body, or for room in its output;
- * - the connection thread has been in one request for some milliseconds,
- *   whatever it does there: the watch looks at that, as long as there is any
- *   connection thread at work.
+ * - the thread has been in one request for some milliseconds, whatever it does
+ *   there: the watch looks at that, as long as any thread is at work.
  *
  * A request that waits for its body, and has the connection for itself, reads
  * frames on its own thread meanwhile (h2x_drive_fetch_locked()), so that an

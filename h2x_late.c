@@ -63,9 +63,10 @@ void h2x_drive_on_deadline(void *baton)
 
     h2x_lock_acquire(&drive->lock);
     drive->deadline = 0;
-    if (drive->driver == H2X_DRIVER_MPM) {
-        h2x_drive_free_buffer(drive);
-        h2x_session_rest(drive->session);
+    if (drive->driver == H2X_DRIVER_MPM
+        && !drive->c1->data_in_output_filters) {
+        /* or the MPM might use the filters now */
+        h2x_drive_rest_locked(drive);
     }
     if (drive->driver == H2X_DRIVER_CONN && !drive->lead) {
         h2x_drive_set_deadline(drive, search.now + APR_USEC_PER_SEC);

@@ -168,9 +168,11 @@ void h2x_drive_take_back_locked(h2x_drive *drive)
 
 void h2x_drive_replace_lead_locked(h2x_drive *drive)
 {
-    drive->spare = drive->was_late ? drive->ready_count : 0;
-    drive->was_late = 1;
-    drive->on_time = 0;
+    if (h2x_drive_startable(drive)) {
+        drive->spare = drive->was_late ? drive->ready_count : 0;
+        drive->was_late = 1;
+        drive->on_time = 0;
+    }
     h2x_drive_hand_over_locked(drive, drive->lead);
 }
 
@@ -298,11 +300,16 @@ void h2x_drive_work(void *baton, apr_thread_t *thread, int number)
 
     h2x_lock_acquire(&drive->lock);
     --drive->offered;
-    if (drive->lead && drive->spare && (stream = pop_ready(drive))) {
+    stream = (drive->lead && drive->spare) ? pop_ready(drive) : NULL;
+    if (stream) {
         --drive->spare;
         do_stream(drive, stream, thread, number, 0);
     }
-    h2x_drive_work_locked(drive, thread, number);
+    if (stream || h2x_drive_has_work(drive)) {
+        /* not else: the connection may be with the MPM, which uses its filters
+         * between requests */
+        h2x_drive_work_locked(drive, thread, number);
+    }
     if (drive->driver == H2X_DRIVER_LEAD && !drive->lead) {
         drive->driver = H2X_DRIVER_WATCH;
         h2x_drive_arm(drive);

@@ -20,6 +20,7 @@
 static void *get(size_t size, void *baton)
 {
     h2x_session *session = baton;
+
     /* that buffer is made with the session */
     if (size >= LARGE && !session->ng && !session->large) {
         session->large = h2x_pages_get(size);

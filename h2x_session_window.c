@@ -30,7 +30,7 @@
 #define WINDOW_MAX (16 * 1024 * 1024)
 
 /* All of a connection together are wider than H2WindowSize by at most this,
- * and all of the child. */
+ * and all of the child (or a little more, when threads take at once). */
 #define WIDER_MAX WINDOW_MAX
 #define CHILD_WIDER_MAX (128 * 1024 * 1024)
 static apr_uint32_t child_wider_by;
@@ -115,21 +115,24 @@ static void give_back(h2x_session *session, h2x_stream *stream, int32_t less)
     apr_atomic_sub32(&child_wider_by, less);
 }
 
-/* Takes of the shares as much as is left. Returns how much that is. */
+/*
+ * Takes of the connection's share what is left, and of the child's an eighth
+ * of that, so that others get some too. Returns how much that is.
+ */
 static int32_t take(h2x_session *session, h2x_stream *stream, int32_t more)
 {
     int32_t left = WIDER_MAX - session->windows.wider_by;
+    int32_t left_of_child
+        = CHILD_WIDER_MAX - (int32_t)apr_atomic_read32(&child_wider_by);
 
     more = (more < left) ? more : left;
+    more = (more < left_of_child / 8) ? more : left_of_child / 8;
     if (more <= 0) {
         return 0;
     }
     stream->wider_by += more;
     session->windows.wider_by += more;
-    if (apr_atomic_add32(&child_wider_by, more) + more > CHILD_WIDER_MAX) {
-        give_back(session, stream, more);
-        return 0;
-    }
+    apr_atomic_add32(&child_wider_by, more);
     return more;
 }
 

@@ -99,6 +99,12 @@ void h2x_drive_free_buffer(h2x_drive *drive)
     drive->buffer.data = NULL;
 }
 
+void h2x_drive_rest_locked(h2x_drive *drive)
+{
+    h2x_drive_free_buffer(drive);
+    h2x_session_rest(drive->session);
+}
+
 /*
  * Lets the client see that there will be no more after an error (RFC 9113,
  * section 5.4.1), when the connection thread is busy and cannot close the

@@ -31,7 +31,8 @@ typedef enum {
     H2X_DRIVER_MPM,   /* nobody: the MPM has the connection */
     H2X_DRIVER_CONN,  /* the connection thread */
     H2X_DRIVER_WATCH, /* the watch; and, for what it writes, any thread */
-    H2X_DRIVER_LEAD   /* a request that reads its body, likewise */
+    H2X_DRIVER_LEAD   /* a request that reads its body, likewise, or, until it
+                       * is late, one that its thread runs after that */
 } h2x_driver;
 
 struct h2x_drive {
@@ -47,7 +48,7 @@ struct h2x_drive {
     int running_max;
     apr_time_t deadline; /* for streams that make no progress; 0: none */
     int offered;       /* workers that were asked for and have not come */
-    int spare;         /* of them, to run one request each beside the lead */
+    int spare;         /* workers that may run a request beside the lead */
     int was_late;      /* a lead was in the way, lately: */
     int on_time;       /* so many were not, since then */
     apr_uint32_t unsent; /* a request wrote a little, to be sent soon; atomic */
@@ -65,7 +66,7 @@ struct h2x_drive {
     int is_waiting;    /* it waits for that */
     apr_time_t idle_since; /* there is no stream; 0: it has not waited so */
     int keeps_thread;  /* it is within a request of HTTP/1.1 */
-    int has_run;       /* requests, since it last waited */
+    int has_run;       /* requests have, on any thread, since it last waited */
     apr_time_t paused_at; /* there were no more requests, last; 0: never */
     apr_interval_time_t pause; /* how long, when it was with the MPM last */
     int was_with_mpm;  /* it has given the connection to the MPM before */
@@ -99,6 +100,9 @@ apr_size_t h2x_drive_send_locked(h2x_drive *drive);
 
 /** Frees the buffer, which is there only while the connection is active. */
 void h2x_drive_free_buffer(h2x_drive *drive);
+
+/** Gives back what memory a connection needs only while it is active. */
+void h2x_drive_rest_locked(h2x_drive *drive);
 
 /**
  * Reads what has come, but no more than is good for the other requests.

@@ -24,7 +24,7 @@ typedef struct h2x_workers h2x_workers;
 typedef struct h2x_worker_source {
     APR_RING_ENTRY(h2x_worker_source) link; /* in the row of those waiting */
     /**
-     * Does one piece of work, if there is still any.
+     * Works for a moment, if there is still anything to do.
      * @param number of the worker, from 0; none of those at work share one
      */
     void (*run)(void *baton, apr_thread_t *thread, int number);
