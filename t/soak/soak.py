@@ -40,7 +40,7 @@ StartServers 1
 MaxRequestWorkers 1000
 H2WebSockets on
 ScriptAlias /cgi/ ${DIR}/htdocs/cgi/
-ProxyPass /proxied/ http://127.0.0.1:${PORT}/
+ProxyPass /proxied/ http://127.0.0.1:${PORT}/ disablereuse=on
 ProxyPass /ws/ http://127.0.0.1:%(ws)d/ upgrade=websocket
 <Location /pushing>
     Header add Link "</data/1>; rel=preload"
