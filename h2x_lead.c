@@ -89,13 +89,15 @@ int h2x_drive_has_work(const h2x_drive *drive)
 
 /* ---- giving work away ---- */
 
-/* How many workers there should be more. */
+/* How many workers there should be: one that leads, and those beside it, which
+ * end no requests. */
 static int wanted(const h2x_drive *drive)
 {
-    int work = drive->ended_count + h2x_drive_startable(drive);
-    int wanted = drive->spare + !drive->lead;
+    int startable = h2x_drive_startable(drive);
+    int beside = (drive->spare < startable) ? drive->spare : startable;
 
-    return wanted < work ? wanted : work;
+    return (!drive->lead && (drive->ended_count || beside < startable))
+           ? beside + 1 : beside;
 }
 
 /*
