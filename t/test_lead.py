@@ -1,0 +1,107 @@
+"""One request of a connection leads: nobody waits long for that, whatever it
+is stuck in, and who waits costs no processor."""
+
+import os
+import time
+
+import pytest
+
+from lib import h2raw, inside
+from lib import server as lib_server
+
+pytestmark = pytest.mark.h2x_only("runs only a few requests at a time")
+
+CONFIG = """
+H2MaxSessionStreams 1000
+<Location /slow>
+    TestFixupsSleep on
+</Location>
+"""
+SLOW = "/slow/page?fixms=200"
+
+
+def files(server):
+    server.write("page", "x" * 5000)
+    server.write("slow/page", "slow\n")
+
+
+def burst(c, paths, headers=()):
+    """Requests in one write."""
+    asked, frames = [], []
+    for path in paths:
+        sid = c.new_id()
+        asked.append(c.streams.setdefault(sid, h2raw.Response(sid)))
+        block = c.encode(c.fields("GET", path, headers))
+        frames += c._split(sid, block, True)
+    c.send(*frames)
+    return asked
+
+
+@pytest.mark.parametrize("count", [1, 10, 50, 100])
+@pytest.mark.parametrize("kind", ["slow", "mixed"])
+def test_file_behind_sleepers(server, any_h2, kind, count):
+    """A file behind requests that sleep for 200 ms in a hook of which nobody
+    told us, with files between them or without, comes before any of them
+    is done, and so do two more; the better of a few attempts counts."""
+    c = any_h2
+    assert c.request(path="/page").status == 200
+    paths = [SLOW, "/page"] if kind == "mixed" else [SLOW]
+    for _ in range(4):
+        asked = burst(c, paths * count + ["/page"])
+        c.wait(asked[-1])
+        for _ in range(2):
+            assert c.request(path="/page").status == 200
+        early = not any(r.done for r in asked[:-1:len(paths)])
+        c.wait(*asked, timeout=40)
+        assert {r.status for r in asked} == {200}
+        if early:
+            return
+    pytest.fail("the file came after one that it was not to wait for")
+
+
+STUCK_LOGGER = """#!/bin/sh
+while [ ! -e %s ]; do sleep 0.05; done
+exec cat > /dev/null
+"""
+
+
+def processor_time(server):
+    """Seconds that the children have used."""
+    ticks = 0
+    for pid in server.children():
+        with open("/proc/%d/stat" % pid) as f:
+            fields = f.read().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def test_stuck_log_costs_no_processor(httpd):
+    """Requests that are to be logged, by a logger that takes nothing, wait
+    for it without using a processor."""
+    server = httpd(CONFIG + """
+        ServerLimit 1
+        H2MaxWorkers 100
+        LogFormat "%{X-Long}i" long
+        CustomLog "|${DIR}/logger" long
+        """)
+    files(server)
+    go, script = server.path("run", "go"), server.path("logger")
+    with open(script, "w") as f:
+        f.write(STUCK_LOGGER % go)
+    os.chmod(script, 0o755)
+    headers = [("x-long", "y" * 4000)]
+    with server:
+        with server.h2() as c:
+            for _ in range(20):     # 80 KB: the pipe is full
+                assert c.request(path="/page", headers=headers).status == 200
+            before = processor_time(server)
+            asked = burst(c, ["/page"] * 70, headers)
+            c.wait(*asked)
+            assert {r.status for r in asked} == {200}
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                time.sleep(0.1)
+            used = processor_time(server) - before
+            open(go, "w").close()
+            inside.wait_settled(server, 20)
+        assert used < 0.15 * lib_server.PATIENCE, "%.2f s" % used
