@@ -47,8 +47,8 @@ def tracked(*patterns):
     found = set()
     for pattern in patterns:
         found.update(glob.glob(os.path.join(TOP, pattern)))
-    return sorted(os.path.relpath(path, TOP) for path in found
-                  if "check-asan.dir" not in path)
+    found = {os.path.relpath(path, TOP) for path in found}
+    return sorted(path for path in found if "check-asan.dir" not in path)
 
 
 SOURCES = tracked("*.c")
