@@ -187,7 +187,7 @@ def visit(c, rnd, kinds, resets):
     return ["%s: %s (%r)" % (r.asked, wrong(r), r) for r in asked if wrong(r)]
 
 
-def client(server, seed, end, bad, kinds, resets, restarts):
+def client(server, seed, end, bad, kinds, resets, is_cut):
     rnd = random.Random(seed)
     while time.monotonic() < end and not bad:
         try:
@@ -195,7 +195,7 @@ def client(server, seed, end, bad, kinds, resets, restarts):
                 c.gone = set()
                 for _ in range(rnd.randrange(1, 6)):
                     found = visit(c, rnd, kinds, resets)
-                    if not (restarts and c.goaways):
+                    if not (is_cut and c.goaways):
                         bad += found
                 if resets and rnd.random() < .3:
                     burst(c, rnd, 50, kinds)
@@ -203,7 +203,7 @@ def client(server, seed, end, bad, kinds, resets, restarts):
         except (ConnectionError, OSError) as e:
             # what the server says that it has not seen may be asked again
             last = min([g[0] for g in c.goaways if not g[1]] or [1 << 31])
-            if not restarts and (last == 1 << 31 or any(
+            if not is_cut and (last == 1 << 31 or any(
                     not r.done and r.id <= last and r.id not in c.gone
                     for r in c.streams.values())):
                 bad.append("seed %d: %r %s" % (seed, e, c.goaways))
@@ -214,11 +214,12 @@ def client(server, seed, end, bad, kinds, resets, restarts):
 
 
 def storm(server, kinds=KINDS, clients=3, resets=False, restarts=False,
-          seconds=SECONDS):
+          is_cut=False, seconds=SECONDS):
+    """`is_cut`: httpd may close connections."""
     bad = []
     end = time.monotonic() + seconds
     threads = [threading.Thread(target=client, args=(
-        server, 100 + n, end, bad, kinds, resets, restarts))
+        server, 100 + n, end, bad, kinds, resets, restarts or is_cut))
         for n in range(clients)]
     for t in threads:
         t.start()
@@ -245,11 +246,12 @@ def test_graceful_restarts(server):
                     reason="this MPM has a thread for each connection")
 @pytest.mark.parametrize("threads,workers", [(1, 1), (2, 2)])
 def test_few_threads(httpd, threads, workers):
+    """When all are busy, event closes connections between requests at once."""
     server = httpd(CONFIG + SMALL % {"t": threads, "w": workers}, MODULES)
     files(server)
     with server:
         storm(server, [k for k in KINDS if k is not proxied], clients=2,
-              resets=True, seconds=4)
+              resets=True, is_cut=True, seconds=4)
 
 
 def test_thousand_streams(server):
