@@ -400,7 +400,7 @@ def test_peer_does_not_read(server, peers):
         r = connect(warm, peers["greet"])
         warm.wait_body(r, 9)
     before = server.rss()
-    data = b"u" * (20 << 20)
+    data = b"u" * (40 << 20)
     with server.h2(timeout=60) as c:
         r = connect(c, peers["deaf"])
         sent = 0
@@ -408,8 +408,8 @@ def test_peer_does_not_read(server, peers):
             n = min(c.allowed(r.id), 16384, len(data) - sent)
             c.data(r.id, data[sent:sent + n])
             sent += n
-        assert sent < 15 << 20
-        assert server.rss() - before < (16 << 20) * PATIENCE
+        assert sent < 32 << 20
+        assert server.rss() - before < (40 << 20) * PATIENCE
         still_good(c)
         gate.set()
         c.upload(r, data[sent:])

@@ -81,7 +81,8 @@ def test_windows_given_back_by_frames(server, path, window, streams):
             sizes = [len(e.data) for e in c.of("DataReceived", number)
                      if e.data]
             assert sum(sizes) == 1 << 20
-            assert path != "/large.bin" \
+            # several streams also share what is left of the connection's
+            assert path != "/large.bin" or streams > 1 \
                 or min(sizes[:-1]) >= min(window, 1024)
 
 
