@@ -190,10 +190,7 @@ static int step_locked(h2x_drive *drive)
     int did_something;
 
     h2x_drive_check_stopping(drive);
-    /* but if others run them, they are read as they come */
-    did_something = (drive->lead
-                     || h2x_drive_startable(drive) < H2X_AHEAD_MAX)
-                    && h2x_drive_receive_locked(drive) > 0;
+    did_something = h2x_drive_receive_locked(drive) > 0;
     if (h2x_drive_work_locked(drive, drive->c1->current_thread,
                               H2X_CONN_THREAD)) {
         did_something = 1;

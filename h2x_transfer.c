@@ -16,6 +16,10 @@
 /* What is read before requests are run. */
 #define READ_MAX (256 * 1024)
 
+/* Requests that are ready, before they are run: what more of them hold of
+ * memory is no longer in the processor's cache when they are. */
+#define AHEAD_MAX 100
+
 /* What is written before reading again: a client that takes all at once may
  * have something more urgent to ask for. */
 #define WRITE_MAX (256 * 1024)
@@ -167,6 +171,13 @@ static apr_status_t receive(void *baton, const char *data, apr_size_t len)
     return h2x_session_receive(drive->session, data, len);
 }
 
+/* Has this thread enough requests to run? If others run them, all is read. */
+static int is_ahead(const h2x_drive *drive)
+{
+    return drive->driver == H2X_DRIVER_CONN && !drive->lead
+           && h2x_drive_startable(drive) >= AHEAD_MAX;
+}
+
 /*
  * Reads what has come, but no more than is good for the other requests.
  * @return how many bytes
@@ -177,7 +188,7 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
     apr_status_t rv = APR_SUCCESS;
 
     h2x_lock_check(&drive->lock);
-    drive->pending_input = 0;
+    drive->pending_input = is_ahead(drive);
     h2x_io_renew(&drive->io);
     while (rv == APR_SUCCESS && !drive->gone && !drive->pending_input
            && h2x_session_get_state(drive->session) != H2X_SESSION_CLOSED) {
@@ -188,9 +199,7 @@ apr_size_t h2x_drive_receive_locked(h2x_drive *drive)
         rv = h2x_io_read(&drive->io, receive, drive, &len);
         total += len;
         drive->pending_input = (rv == APR_SUCCESS
-                                && (total >= READ_MAX
-                                    || h2x_drive_startable(drive)
-                                       >= H2X_AHEAD_MAX));
+                                && (total >= READ_MAX || is_ahead(drive)));
     }
     if (rv != APR_SUCCESS && !APR_STATUS_IS_EAGAIN(rv)) {
         h2x_drive_lose(drive);

@@ -22,10 +22,6 @@
 
 APR_RING_HEAD(h2x_drive_ring, h2x_stream);
 
-/* Requests that are ready, before they are run: what more of them hold of
- * memory is no longer in the processor's cache when they are. */
-#define H2X_AHEAD_MAX 100
-
 /** Who reads and writes the frames of a connection. */
 typedef enum {
     H2X_DRIVER_MPM,   /* nobody: the MPM has the connection */
