@@ -55,7 +55,6 @@
 #include <httpd.h>
 #include <http_connection.h>
 #include <http_log.h>
-#include <scoreboard.h>
 
 #include "h2x.h"
 #include "h2x_clock.h"

@@ -607,25 +607,16 @@ void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
     apr_pool_clear(stream->pool);
 }
 
-/* Is it time to ask for the processor times of the child again? */
-static int times_are_old(void)
-{
-    static apr_uint64_t times_at;
-    apr_uint64_t at = apr_atomic_read64(&times_at);
-    apr_uint64_t now = (apr_uint64_t)h2x_clock_now();
-
-    return now - at > TIMES_MAX_AGE
-           && apr_atomic_cas64(&times_at, now, at) == at;
-}
-
 void h2x_request_count(request_rec *r)
 {
+    static apr_uint64_t times_at;
     conn_rec *c2 = r->connection;
     worker_score *score;
     apr_off_t bytes;
 
-    if (!ap_extended_status || !c2->sbh || times_are_old()) {
-        return;
+    if (!ap_extended_status || !c2->sbh
+        || h2x_clock_is_time(&times_at, TIMES_MAX_AGE)) {
+        return; /* it asks for the processor times of the child, too */
     }
     score = ap_get_scoreboard_worker(c2->sbh);
     bytes = logio_last ? logio_last(c2) : r->header_only ? 0 : r->bytes_sent;

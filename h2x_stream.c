@@ -50,11 +50,8 @@ struct h2x_stream_store {
 void h2x_stream_no_memory(void)
 {
     static apr_uint64_t told_at;
-    apr_uint64_t at = apr_atomic_read64(&told_at);
-    apr_uint64_t now = (apr_uint64_t)h2x_clock_now();
 
-    if (now - at > TELL_EVERY
-        && apr_atomic_cas64(&told_at, now, at) == at) {
+    if (h2x_clock_is_time(&told_at, TELL_EVERY)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOMEM, ap_server_conf,
                      "h2x: streams or connections are lost");
     }

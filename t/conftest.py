@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 pytest.register_assert_rewrite("lib.compare")
 
-from lib import server as lib_server  # noqa: E402
+from lib import faults as lib_faults, server as lib_server  # noqa: E402
 
 
 def pytest_configure(config):
@@ -54,6 +54,12 @@ def certs(session_dir):
 @pytest.fixture(scope="session")
 def test_module(session_dir):
     return lib_server.build_test_module(session_dir)
+
+
+@pytest.fixture(scope="module")
+def faults(session_dir):
+    """What a server with `env=faults.env` suffers."""
+    return lib_faults.Faults(session_dir)
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,12 @@ import hashlib
 
 import pytest
 
-from lib import faults as lib_faults
 from lib import h2raw, inside, server as lib_server
 
 pytestmark = pytest.mark.h2x_only("ends connections")
 
 LARGE = bytes(range(256)) * 16
 SMALL = b"hello\n"
-
-
-@pytest.fixture(scope="module")
-def faults(session_dir):
-    return lib_faults.Faults(session_dir)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import signal
 
 import pytest
 
-from lib import faults as lib_faults
 from lib import h2raw, inside, proc
 from lib.server import wait_for
 
@@ -23,11 +22,6 @@ def files(server):
 
 
 # --- clocks --------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def faults(session_dir):
-    return lib_faults.Faults(session_dir)
-
 
 @pytest.fixture(scope="module")
 def clocked(httpd, faults):
