@@ -6,6 +6,7 @@
 #include <ap_mpm.h>
 
 #include "h2x_child.h"
+#include "h2x_clock.h"
 #include "h2x_conf.h"
 
 /* Workers cost little, a page that waits much. */
@@ -45,6 +46,29 @@ static void query_mpm(h2x_child *child)
 #endif
 }
 
+/* ---- the memory of streams ---- */
+
+/* A store is wide: it will be trimmed until it is not. Any thread. */
+static void on_wide(void *baton)
+{
+    h2x_child *child = baton;
+
+    h2x_watch_deadline(child->watch, &child->trimming, h2x_clock_now());
+}
+
+static void on_trim(void *baton)
+{
+    h2x_child *child = baton;
+    int i, is_wide = 0;
+
+    for (i = 0; i < H2X_CHILD_STORES; ++i) {
+        is_wide |= h2x_stream_trim(child->stores[i]);
+    }
+    if (is_wide) {
+        on_wide(child);
+    }
+}
+
 static apr_status_t forget_self(void *baton)
 {
     (void)baton;
@@ -61,7 +85,7 @@ apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
     query_mpm(child);
     h2x_child_count_workers(s, &min, &max);
     for (i = 0; i < H2X_CHILD_STORES && rv == APR_SUCCESS; ++i) {
-        rv = h2x_stream_store_create(&child->stores[i], p);
+        rv = h2x_stream_store_create(&child->stores[i], on_wide, child, p);
     }
     if (rv == APR_SUCCESS) {
         rv = h2x_workers_create(&child->workers, min, max,
@@ -72,6 +96,9 @@ apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
                               (apr_uint32_t)child->threads + 16, p);
     }
     if (rv == APR_SUCCESS) {
+        child->trimming.on_deadline = on_trim;
+        child->trimming.baton = child;
+        h2x_watch_add(child->watch, &child->trimming, NULL, p);
         apr_pool_cleanup_register(p, child, forget_self,
                                   apr_pool_cleanup_null);
         h2x_child_self = child;

@@ -233,11 +233,6 @@ static void on_tunnel_end(void *baton)
     h2x_lock_release(&drive->lock);
 }
 
-static void ignore(void *baton)
-{
-    (void)baton;
-}
-
 static void on_tunnel_begins(void *baton, h2x_stream *stream)
 {
     tunnel_end *end = apr_pcalloc(stream->pool, sizeof(*end));
@@ -251,7 +246,6 @@ static void on_tunnel_begins(void *baton, h2x_stream *stream)
     end->drive = baton;
     end->stream = stream;
     end->watch.on_ready = on_tunnel_end;
-    end->watch.on_tick = end->watch.on_deadline = end->watch.on_poke = ignore;
     end->watch.baton = end;
     stream->tunnel_end = end;
     h2x_watch_add(h2x_child_self->watch, &end->watch, socket, stream->pool);

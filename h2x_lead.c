@@ -212,7 +212,6 @@ static void end_stream(h2x_drive *drive, h2x_stream *stream,
     if (stream->eor) {
         h2x_lock_release(&drive->lock);
         h2x_request_end(stream, runner);
-        h2x_stream_trim(); /* for those before */
         h2x_lock_acquire(&drive->lock);
     }
     --drive->running;

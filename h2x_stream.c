@@ -21,8 +21,11 @@
 #include "h2x_clock.h"
 #include "h2x_stream.h"
 
-/* How many streams a store keeps, and how much free memory each of them. */
-#define STORE_MAX 128
+/* How many streams a store keeps, how many of these after a while, how many it
+ * gives away at a time, and how much free memory each of them keeps. */
+#define STORE_MAX 1024
+#define STORE_REST 128
+#define TRIM_MAX 128
 #define POOL_MAX_FREE (32 * 1024)
 
 /* More streams than this have no number of their own. */
@@ -38,10 +41,14 @@ APR_RING_HEAD(stream_ring, h2x_stream);
 struct h2x_stream_store {
     apr_pool_t *pool;  /* parent of all streams' */
     apr_thread_mutex_t *lock;
-    struct stream_ring unused;
+    struct stream_ring unused; /* the last used first */
     int count;
+    int least;         /* of that, since the store was trimmed */
     int made;          /* these, and those that are used */
     int peak;          /* of that, since memory was given back */
+    int is_wide;       /* it keeps more than at rest, and has said so */
+    void (*on_wide)(void *baton);
+    void *baton;
 };
 
 /* Lines about missing memory are so far apart, in microseconds. */
@@ -111,51 +118,72 @@ static void destroy(h2x_stream *stream)
     apr_pool_destroy(home);
 }
 
-/* Most of a crowd of streams has gone, of any store; atomic. */
-static apr_uint32_t crowd_has_gone;
-
-/*
- * Notes that a stream was destroyed. When most of a crowd has gone, its memory
- * is free, but in pieces that the C library keeps.
- */
-static void note_destroyed_locked(h2x_stream_store *store)
+/* Destroys those streams of a store that were not used for longest. */
+static void destroy_unused_locked(h2x_stream_store *store, int count)
 {
-    --store->made;
-    if (store->peak >= 2 * STORE_MAX
-        && store->made - STORE_MAX <= (store->peak - STORE_MAX) / 4) {
-        store->peak = store->made;
-        apr_atomic_set32(&crowd_has_gone, 1);
+    for (; count > 0; --count) {
+        h2x_stream *stream = APR_RING_LAST(&store->unused);
+
+        APR_RING_REMOVE(stream, link);
+        --store->count;
+        --store->made;
+        destroy(stream);
     }
 }
 
-void h2x_stream_trim(void)
+/*
+ * Has most of a crowd of streams gone? Its memory is free then, but in pieces
+ * that the C library keeps.
+ */
+static int has_crowd_gone_locked(h2x_stream_store *store)
 {
-    if (apr_atomic_read32(&crowd_has_gone)
-        && apr_atomic_xchg32(&crowd_has_gone, 0)) {
-#ifdef __GLIBC__
-        malloc_trim(0);
-#endif
+    if (store->peak < 2 * STORE_REST
+        || store->made - STORE_REST > (store->peak - STORE_REST) / 4) {
+        return 0;
     }
+    store->peak = store->made;
+    return 1;
+}
+
+int h2x_stream_trim(h2x_stream_store *store)
+{
+    int surplus, has_gone, is_wide;
+
+    apr_thread_mutex_lock(store->lock);
+    surplus = (store->least < TRIM_MAX) ? store->least : TRIM_MAX;
+    if (surplus > store->count - STORE_REST) {
+        surplus = store->count - STORE_REST;
+    }
+    destroy_unused_locked(store, surplus);
+    store->least = store->count;
+    has_gone = has_crowd_gone_locked(store);
+    is_wide = store->is_wide = (store->count > STORE_REST);
+    apr_thread_mutex_unlock(store->lock);
+#ifdef __GLIBC__
+    if (has_gone) {
+        malloc_trim(0);
+    }
+#endif
+    return is_wide;
 }
 
 static apr_status_t empty_store(void *baton)
 {
     h2x_stream_store *store = baton;
 
-    while (!APR_RING_EMPTY(&store->unused, h2x_stream, link)) {
-        h2x_stream *stream = APR_RING_FIRST(&store->unused);
-
-        APR_RING_REMOVE(stream, link);
-        destroy(stream);
-    }
+    destroy_unused_locked(store, store->count);
     return APR_SUCCESS;
 }
 
-apr_status_t h2x_stream_store_create(h2x_stream_store **pstore, apr_pool_t *p)
+apr_status_t h2x_stream_store_create(h2x_stream_store **pstore,
+                                     void (*on_wide)(void *baton), void *baton,
+                                     apr_pool_t *p)
 {
     h2x_stream_store *store = apr_pcalloc(p, sizeof(*store));
     apr_status_t rv;
 
+    store->on_wide = on_wide;
+    store->baton = baton;
     APR_RING_INIT(&store->unused, h2x_stream, link);
     apr_pool_create(&store->pool, p);
     apr_pool_tag(store->pool, "h2x_streams");
@@ -215,7 +243,9 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
     if (!APR_RING_EMPTY(&store->unused, h2x_stream, link)) {
         stream = APR_RING_FIRST(&store->unused);
         APR_RING_REMOVE(stream, link);
-        --store->count;
+        if (--store->count < store->least) {
+            store->least = store->count;
+        }
     }
     else {
         stream = make_stream_locked(store);
@@ -249,6 +279,7 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     apr_bucket_alloc_t *bucket_alloc = stream->bucket_alloc;
     apr_thread_cond_t *changed = stream->changed;
     apr_uint32_t number = stream->number;
+    int has_widened;
 
     ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
     free_chunks(stream->in_first);
@@ -264,15 +295,16 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     stream->number = number;
 
     apr_thread_mutex_lock(store->lock);
-    if (store->count < STORE_MAX) {
-        APR_RING_INSERT_HEAD(&store->unused, stream, h2x_stream, link);
-        ++store->count;
+    APR_RING_INSERT_HEAD(&store->unused, stream, h2x_stream, link);
+    if (++store->count > STORE_MAX) {
+        destroy_unused_locked(store, 1);
     }
-    else {
-        destroy(stream);
-        note_destroyed_locked(store);
-    }
+    has_widened = (store->count > STORE_REST && !store->is_wide);
+    store->is_wide |= has_widened;
     apr_thread_mutex_unlock(store->lock);
+    if (has_widened) {
+        store->on_wide(store->baton);
+    }
 }
 
 void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state)

@@ -182,7 +182,7 @@ static void call_poked(h2x_watch *watch)
         h2x_watch_entry *entry = APR_ARRAY_IDX(watch->due, i,
                                                h2x_watch_entry *);
 
-        if (is_known(watch, entry)) {
+        if (is_known(watch, entry) && entry->on_poke) {
             call(watch, entry, entry->on_poke);
         }
     }

@@ -225,8 +225,14 @@ typedef struct h2x_stream_store h2x_stream_store;
  */
 void h2x_stream_no_memory(void);
 
-/** Makes the store of this child, emptied when the pool goes. */
-apr_status_t h2x_stream_store_create(h2x_stream_store **store, apr_pool_t *p);
+/**
+ * Makes a store of this child, emptied when the pool goes.
+ * @param on_wide called when it begins to keep so many streams that it is to
+ *                be trimmed; any thread, with a session's lock
+ */
+apr_status_t h2x_stream_store_create(h2x_stream_store **store,
+                                     void (*on_wide)(void *baton), void *baton,
+                                     apr_pool_t *p);
 
 /**
  * Gets a stream, which is RECEIVING. Any thread.
@@ -239,10 +245,12 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
 void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream);
 
 /**
- * Gives the memory of streams back to the system, if many have gone: that may
- * take long. Any thread, without a lock.
+ * Gives the memory of some streams back to the system, if the store keeps many
+ * of which nobody had need since this was called last. That takes some
+ * milliseconds. Any thread, without a lock.
+ * @return whether to call again, in some tenths of a second
  */
-void h2x_stream_trim(void);
+int h2x_stream_trim(h2x_stream_store *store);
 
 /** Changes the state, which must be a later one. Lock held. */
 void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state);

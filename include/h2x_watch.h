@@ -18,7 +18,10 @@
 
 typedef struct h2x_watch h2x_watch;
 
-/** One that is watched. To be zeroed, then only used by h2x_watch.c. */
+/**
+ * One that is watched. To be zeroed, then only used by h2x_watch.c, but for the
+ * callbacks, of which only those are needed that are asked for, and the baton.
+ */
 typedef struct h2x_watch_entry {
     APR_RING_ENTRY(h2x_watch_entry) link; /* among those that are ticked */
     void (*on_ready)(void *baton);  /* the socket is ready */
@@ -47,7 +50,8 @@ void h2x_watch_stop(h2x_watch *watch);
 /**
  * Makes an entry known. Its callbacks come from the watch's thread, with no
  * lock held, until h2x_watch_forget() returns.
- * @param p outlives the entry
+ * @param socket NULL for one that is never armed
+ * @param p      outlives the entry
  */
 void h2x_watch_add(h2x_watch *watch, h2x_watch_entry *entry,
                    apr_socket_t *socket, apr_pool_t *p);
@@ -81,7 +85,7 @@ void h2x_watch_tick(h2x_watch *watch, h2x_watch_entry *entry, int on);
 void h2x_watch_deadline(h2x_watch *watch, h2x_watch_entry *entry,
                         apr_time_t deadline);
 
-/** Calls on_poke of all entries. */
+/** Calls on_poke of all entries that have it. */
 void h2x_watch_poke(h2x_watch *watch);
 
 #endif /* H2X_WATCH_H */

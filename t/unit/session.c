@@ -383,6 +383,11 @@ void change(int32_t setting, uint32_t value)
     pump();
 }
 
+static void leave_wide(void *baton)
+{
+    (void)baton;
+}
+
 int setup(void **state)
 {
     if (unit_setup(state)) {
@@ -411,7 +416,8 @@ int setup(void **state)
     c1.pool = unit_pool;
     lock = unit_lock();
     set_buffer(32768);
-    return h2x_stream_store_create(&store, unit_pool) != APR_SUCCESS;
+    return h2x_stream_store_create(&store, leave_wide, NULL, unit_pool)
+           != APR_SUCCESS;
 }
 
 /* Releases the streams that are closed. */

@@ -286,6 +286,13 @@ TEST(nothing_is_something_too)
 
 static h2x_lock *lock;
 static h2x_stream_store *store;
+static int widened; /* how often the store was to be trimmed */
+
+static void on_wide(void *baton)
+{
+    assert_ptr_equal(baton, &widened);
+    ++widened;
+}
 
 static h2x_stream *acquire(int id)
 {
@@ -293,7 +300,8 @@ static h2x_stream *acquire(int id)
 
     if (!lock) {
         lock = unit_lock();
-        assert_int_equal(h2x_stream_store_create(&store, unit_pool),
+        assert_int_equal(h2x_stream_store_create(&store, on_wide, &widened,
+                                                 unit_pool),
                          APR_SUCCESS);
     }
     stream = h2x_stream_acquire(store, id, lock);
@@ -305,6 +313,7 @@ static int forget_store(void **state)
 {
     h2x_segments_clear(&row);
     lock = NULL;
+    widened = 0;
     return unit_teardown(state);
 }
 
@@ -383,6 +392,111 @@ TEST(many_streams)
             h2x_stream_release(store, streams[i]);
         }
     }
+}
+
+static h2x_stream *crowd[3000];
+static int destroyed; /* of these */
+
+static void crowd_comes(int count)
+{
+    int i;
+
+    for (i = 0; i < count; ++i) {
+        crowd[i] = acquire(2 * i + 1);
+    }
+}
+
+static void crowd_goes(int count)
+{
+    int i;
+
+    for (i = 0; i < count; ++i) {
+        h2x_stream_release(store, crowd[i]);
+    }
+}
+
+/* Counts those of a crowd that are destroyed, from now on. */
+static void count_destroyed(int count)
+{
+    int i;
+
+    destroyed = 0;
+    for (i = 0; i < count; ++i) {
+        /* this parent goes with the stream */
+        apr_pool_cleanup_register(apr_pool_parent_get(crowd[i]->pool),
+                                  &destroyed, note_cleanup,
+                                  apr_pool_cleanup_null);
+    }
+}
+
+/* Trims a store until it is at rest. */
+static int trim(void)
+{
+    int times = 1;
+
+    while (h2x_stream_trim(store)) {
+        ++times;
+        assert_true(times < 100);
+    }
+    return times;
+}
+
+/* A small store is left alone. */
+TEST(few_streams_are_kept)
+{
+    crowd_comes(100);
+    crowd_goes(100);
+    assert_int_equal(widened, 0);
+    assert_int_equal(trim(), 1);
+    crowd_comes(1);
+    crowd_goes(1);
+}
+
+/* What nobody needs any more goes bit by bit; the store asks for it once. */
+TEST(crowd_is_given_back)
+{
+    crowd_comes(600);
+    count_destroyed(600);
+    crowd_goes(600);
+    assert_int_equal(widened, 1);
+    assert_int_equal(destroyed, 0);
+    assert_true(h2x_stream_trim(store));
+    assert_int_equal(destroyed, 0); /* they were needed until now */
+    assert_true(h2x_stream_trim(store));
+    assert_true(destroyed > 0 && destroyed < 300);
+    trim();
+    assert_int_equal(widened, 1);
+    assert_in_range(destroyed, 300, 599);
+
+    crowd_comes(600);
+    crowd_goes(600);
+    assert_int_equal(widened, 2);
+}
+
+/* Those that are needed again and again stay. */
+TEST(crowd_that_comes_back_is_kept)
+{
+    int i;
+
+    crowd_comes(600);
+    count_destroyed(600);
+    crowd_goes(600);
+    for (i = 0; i < 10; ++i) {
+        assert_true(h2x_stream_trim(store));
+        crowd_comes(600);
+        crowd_goes(600);
+    }
+    assert_int_equal(destroyed, 0);
+    assert_int_equal(widened, 1);
+}
+
+/* However many come, what is kept has a limit. */
+TEST(kept_streams_have_a_limit)
+{
+    crowd_comes(3000);
+    count_destroyed(3000);
+    crowd_goes(3000);
+    assert_in_range(destroyed, 1500, 2999);
 }
 
 /* As after a bug; the child's end is not held up by it. */
@@ -596,6 +710,10 @@ int main(void)
         STREAM_TEST(new_stream_is_blank),
         STREAM_TEST(released_stream_is_blank_again),
         STREAM_TEST(many_streams),
+        STREAM_TEST(few_streams_are_kept),
+        STREAM_TEST(crowd_is_given_back),
+        STREAM_TEST(crowd_that_comes_back_is_kept),
+        STREAM_TEST(kept_streams_have_a_limit),
         STREAM_TEST(store_ends_with_streams_outside),
         STREAM_TEST(states_go_forward),
         STREAM_TEST(states_do_not_go_back),
