@@ -9,7 +9,8 @@
  * milliseconds, the others go on without it: another thread, a worker if the
  * connection's own is not free, runs the next request, which leads from then
  * on. So there are as many threads with a connection as requests that wait,
- * and one.
+ * and one; or a few, beside the lead, after a request that says that it may
+ * wait: the next ones often do too, and would be started in a long row.
  *
  * A lead that is late was stuck in something that nobody told us of, and was
  * in the way of the others for that time. They may be stuck in the same: when
@@ -35,6 +36,9 @@
 
 /* After so many that were not, one that was is forgotten. */
 #define ON_TIME_MIN 16
+
+/* So many go on beside the next lead, when a request may wait. */
+#define SPARE 3
 
 /* ---- queues ---- */
 
@@ -150,6 +154,14 @@ void h2x_drive_hand_over_locked(h2x_drive *drive, const h2x_stream *stream)
     }
     h2x_drive_send_locked(drive);
     h2x_drive_delegate_locked(drive);
+}
+
+void h2x_drive_may_wait_locked(h2x_drive *drive, const h2x_stream *stream)
+{
+    if (drive->lead == stream && drive->spare < SPARE) {
+        drive->spare = SPARE;
+    }
+    h2x_drive_hand_over_locked(drive, stream);
 }
 
 /* Takes the connection back. Its own thread. */
