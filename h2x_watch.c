@@ -223,6 +223,7 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
             call_poked(watch);
         }
     }
+    watch->asleep = 0; /* nor to be woken any more */
     apr_thread_mutex_unlock(watch->lock);
     return NULL;
 }
