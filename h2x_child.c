@@ -12,6 +12,9 @@
 /* Workers cost little, a page that waits much. */
 #define WORKERS_PER_THREAD 4
 
+/* How often memory is given back, in microseconds. */
+#define TRIM_EVERY (200 * 1000)
+
 h2x_child *h2x_child_self;
 
 void h2x_child_count_workers(server_rec *s, int *min, int *max)
@@ -48,23 +51,30 @@ static void query_mpm(h2x_child *child)
 
 /* ---- the memory of streams ---- */
 
-/* A store is wide: it will be trimmed until it is not. Any thread. */
+/* A store is wide: it is trimmed until it is not. Any thread. */
 static void on_wide(void *baton)
 {
     h2x_child *child = baton;
 
-    h2x_watch_deadline(child->watch, &child->trimming, h2x_clock_now());
+    h2x_watch_deadline(child->watch, &child->trim_time,
+                       h2x_clock_now() + TRIM_EVERY);
 }
 
-static void on_trim(void *baton)
+/* The watch has no time for that, as others wait for it: a worker does it. */
+static void on_trim_time(void *baton)
 {
     h2x_child *child = baton;
-    int i, is_wide = 0;
 
-    for (i = 0; i < H2X_CHILD_STORES; ++i) {
-        is_wide |= h2x_stream_trim(child->stores[i]);
-    }
-    if (is_wide) {
+    h2x_workers_offer(child->workers, &child->trimming);
+}
+
+static void trim(void *baton, apr_thread_t *thread, int number)
+{
+    h2x_child *child = baton;
+
+    (void)thread;
+    (void)number;
+    if (h2x_stream_trim(child->stores, H2X_CHILD_STORES)) {
         on_wide(child);
     }
 }
@@ -96,9 +106,10 @@ apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
                               (apr_uint32_t)child->threads + 16, p);
     }
     if (rv == APR_SUCCESS) {
-        child->trimming.on_deadline = on_trim;
-        child->trimming.baton = child;
-        h2x_watch_add(child->watch, &child->trimming, NULL, p);
+        child->trimming.run = trim;
+        child->trim_time.on_deadline = on_trim_time;
+        child->trimming.baton = child->trim_time.baton = child;
+        h2x_watch_add(child->watch, &child->trim_time, NULL, p);
         apr_pool_cleanup_register(p, child, forget_self,
                                   apr_pool_cleanup_null);
         h2x_child_self = child;

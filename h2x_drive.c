@@ -131,7 +131,7 @@ static const h2x_session_owner session_owner = {
 
 static void on_may_wait_locked(void *baton, h2x_stream *stream)
 {
-    h2x_drive_may_wait_locked(baton, stream);
+    h2x_drive_hand_over_locked(baton, stream);
 }
 
 static void on_may_wait(void *baton, h2x_stream *stream)
@@ -139,7 +139,7 @@ static void on_may_wait(void *baton, h2x_stream *stream)
     h2x_drive *drive = baton;
 
     h2x_lock_acquire(&drive->lock);
-    h2x_drive_may_wait_locked(drive, stream);
+    h2x_drive_hand_over_locked(drive, stream);
     h2x_lock_release(&drive->lock);
 }
 
@@ -481,5 +481,9 @@ void h2x_drive_close(h2x_drive *drive)
 
 void h2x_drive_hand_over(conn_rec *c2)
 {
-    on_may_wait(h2x_conn_get(c2->master)->drive, h2x_conn_get(c2)->stream);
+    h2x_drive *drive = h2x_conn_get(c2->master)->drive;
+
+    h2x_lock_acquire(&drive->lock);
+    h2x_drive_handler_waits_locked(drive, h2x_conn_get(c2)->stream);
+    h2x_lock_release(&drive->lock);
 }

@@ -9,8 +9,8 @@
  * milliseconds, the others go on without it: another thread, a worker if the
  * connection's own is not free, runs the next request, which leads from then
  * on. So there are as many threads with a connection as requests that wait,
- * and one; or a few, beside the lead, after a request that says that it may
- * wait: the next ones often do too, and would be started in a long row.
+ * and one; or a few more, beside the lead, when it is a handler that may wait:
+ * then those of the next requests often do too, and would start in a long row.
  *
  * A lead that is late was stuck in something that nobody told us of, and was
  * in the way of the others for that time. They may be stuck in the same: when
@@ -37,7 +37,7 @@
 /* After so many that were not, one that was is forgotten. */
 #define ON_TIME_MIN 16
 
-/* So many go on beside the next lead, when a request may wait. */
+/* So many go on beside the next lead, when a handler may wait. */
 #define SPARE 3
 
 /* ---- queues ---- */
@@ -78,7 +78,9 @@ static h2x_stream *pop_ready(h2x_drive *drive)
     if (h2x_drive_startable(drive)) {
         stream = APR_RING_FIRST(&drive->ready);
         APR_RING_REMOVE(stream, link);
-        --drive->ready_count;
+        if (--drive->ready_count < drive->spare) {
+            drive->spare = drive->ready_count; /* it is for these */
+        }
         ++drive->running;
         h2x_stream_advance_locked(stream, H2X_STREAM_RUNNING);
     }
@@ -156,10 +158,23 @@ void h2x_drive_hand_over_locked(h2x_drive *drive, const h2x_stream *stream)
     h2x_drive_delegate_locked(drive);
 }
 
-void h2x_drive_may_wait_locked(h2x_drive *drive, const h2x_stream *stream)
+/* Lets some of the requests that are ready go on beside the next lead. */
+static void add_spare(h2x_drive *drive, int count)
 {
-    if (drive->lead == stream && drive->spare < SPARE) {
-        drive->spare = SPARE;
+    int startable = h2x_drive_startable(drive);
+
+    if (count > startable) {
+        count = startable;
+    }
+    if (drive->spare < count) {
+        drive->spare = count;
+    }
+}
+
+void h2x_drive_handler_waits_locked(h2x_drive *drive, const h2x_stream *stream)
+{
+    if (drive->lead == stream) {
+        add_spare(drive, SPARE);
     }
     h2x_drive_hand_over_locked(drive, stream);
 }
@@ -183,7 +198,9 @@ void h2x_drive_take_back_locked(h2x_drive *drive)
 void h2x_drive_replace_lead_locked(h2x_drive *drive)
 {
     if (h2x_drive_startable(drive)) {
-        drive->spare = drive->was_late ? drive->ready_count : 0;
+        if (drive->was_late) {
+            add_spare(drive, drive->ready_count);
+        }
         drive->was_late = 1;
         drive->on_time = 0;
     }
@@ -259,7 +276,7 @@ static void do_stream(h2x_drive *drive, h2x_stream *stream,
     }
     if (drive->lead == stream) {
         h2x_drive_set_lead_locked(drive, NULL, 0);
-        if (++drive->on_time >= ON_TIME_MIN) {
+        if (++drive->on_time >= ON_TIME_MIN && drive->was_late) {
             drive->was_late = 0;
             drive->spare = 0;
         }
@@ -309,13 +326,15 @@ void h2x_drive_work(void *baton, apr_thread_t *thread, int number)
     h2x_drive *drive = baton;
     int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
     int slot = slot_of(number);
-    h2x_stream *stream;
+    h2x_stream *stream = NULL;
 
     h2x_lock_acquire(&drive->lock);
     --drive->offered;
-    stream = (drive->lead && drive->spare) ? pop_ready(drive) : NULL;
-    if (stream) {
+    if (drive->lead && drive->spare) {
         --drive->spare;
+        stream = pop_ready(drive);
+    }
+    if (stream) {
         do_stream(drive, stream, thread, number, 0);
     }
     if (stream || h2x_drive_has_work(drive)) {

@@ -44,8 +44,7 @@ struct h2x_stream_store {
     struct stream_ring unused; /* the last used first */
     int count;
     int least;         /* of that, since the store was trimmed */
-    int made;          /* these, and those that are used */
-    int peak;          /* of that, since memory was given back */
+    int destroyed;     /* since memory was given back */
     int is_wide;       /* it keeps more than at rest, and has said so */
     void (*on_wide)(void *baton);
     void *baton;
@@ -108,57 +107,80 @@ typedef struct {
     apr_pool_t *home;  /* holds this, and lives as long */
 } kept_stream;
 
-static void destroy(h2x_stream *stream)
+/* The lock is for the parent of its pools. */
+static void destroy(h2x_stream_store *store, h2x_stream *stream)
 {
     apr_pool_t *home = ((kept_stream *)stream)->home;
 
     return_number(stream->number);
     apr_pool_destroy(stream->pool);
     apr_bucket_alloc_destroy(stream->bucket_alloc);
+    apr_thread_mutex_lock(store->lock);
     apr_pool_destroy(home);
+    ++store->destroyed;
+    apr_thread_mutex_unlock(store->lock);
 }
 
-/* Destroys those streams of a store that were not used for longest. */
-static void destroy_unused_locked(h2x_stream_store *store, int count)
+/* Takes, if a store keeps more than `rest` streams, the one that was not used
+ * for longest. */
+static h2x_stream *take_surplus(h2x_stream_store *store, int rest)
 {
-    for (; count > 0; --count) {
-        h2x_stream *stream = APR_RING_LAST(&store->unused);
+    h2x_stream *stream = NULL;
 
+    apr_thread_mutex_lock(store->lock);
+    if (store->count > rest) {
+        stream = APR_RING_LAST(&store->unused);
         APR_RING_REMOVE(stream, link);
-        --store->count;
-        --store->made;
-        destroy(stream);
+        if (--store->count < store->least) {
+            store->least = store->count;
+        }
     }
+    apr_thread_mutex_unlock(store->lock);
+    return stream;
 }
 
 /*
- * Has most of a crowd of streams gone? Its memory is free then, but in pieces
- * that the C library keeps.
+ * Has a crowd of streams gone? Its memory is free then, but in pieces that the
+ * C library keeps.
  */
 static int has_crowd_gone_locked(h2x_stream_store *store)
 {
-    if (store->peak < 2 * STORE_REST
-        || store->made - STORE_REST > (store->peak - STORE_REST) / 4) {
+    if (store->is_wide || store->destroyed < STORE_REST) {
         return 0;
     }
-    store->peak = store->made;
+    store->destroyed = 0;
     return 1;
 }
 
-int h2x_stream_trim(h2x_stream_store *store)
+/* Destroys some of those streams that nobody had need of lately. */
+static void destroy_some(h2x_stream_store *store)
 {
-    int surplus, has_gone, is_wide;
+    h2x_stream *stream;
+    int count;
 
     apr_thread_mutex_lock(store->lock);
-    surplus = (store->least < TRIM_MAX) ? store->least : TRIM_MAX;
-    if (surplus > store->count - STORE_REST) {
-        surplus = store->count - STORE_REST;
-    }
-    destroy_unused_locked(store, surplus);
-    store->least = store->count;
-    has_gone = has_crowd_gone_locked(store);
-    is_wide = store->is_wide = (store->count > STORE_REST);
+    count = (store->least < TRIM_MAX) ? store->least : TRIM_MAX;
     apr_thread_mutex_unlock(store->lock);
+    for (; count > 0 && (stream = take_surplus(store, STORE_REST)); --count) {
+        destroy(store, stream);
+    }
+}
+
+int h2x_stream_trim(h2x_stream_store **stores, int count)
+{
+    int i, has_gone = 0, is_wide = 0;
+
+    for (i = 0; i < count; ++i) {
+        h2x_stream_store *store = stores[i];
+
+        destroy_some(store);
+        apr_thread_mutex_lock(store->lock);
+        store->least = store->count;
+        store->is_wide = (store->count > STORE_REST);
+        is_wide |= store->is_wide;
+        has_gone |= has_crowd_gone_locked(store);
+        apr_thread_mutex_unlock(store->lock);
+    }
 #ifdef __GLIBC__
     if (has_gone) {
         malloc_trim(0);
@@ -170,8 +192,11 @@ int h2x_stream_trim(h2x_stream_store *store)
 static apr_status_t empty_store(void *baton)
 {
     h2x_stream_store *store = baton;
+    h2x_stream *stream;
 
-    destroy_unused_locked(store, store->count);
+    while ((stream = take_surplus(store, 0))) {
+        destroy(store, stream);
+    }
     return APR_SUCCESS;
 }
 
@@ -227,9 +252,6 @@ static h2x_stream *make_stream_locked(h2x_stream_store *store)
         return NULL;
     }
     apr_pool_tag(kept->stream.pool, "h2x_stream");
-    if (++store->made > store->peak) {
-        store->peak = store->made;
-    }
     kept->stream.number = take_number();
     return &kept->stream;
 }
@@ -279,7 +301,7 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     apr_bucket_alloc_t *bucket_alloc = stream->bucket_alloc;
     apr_thread_cond_t *changed = stream->changed;
     apr_uint32_t number = stream->number;
-    int has_widened;
+    int is_over, has_widened;
 
     ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
     free_chunks(stream->in_first);
@@ -296,12 +318,13 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
 
     apr_thread_mutex_lock(store->lock);
     APR_RING_INSERT_HEAD(&store->unused, stream, h2x_stream, link);
-    if (++store->count > STORE_MAX) {
-        destroy_unused_locked(store, 1);
-    }
+    is_over = (++store->count > STORE_MAX);
     has_widened = (store->count > STORE_REST && !store->is_wide);
     store->is_wide |= has_widened;
     apr_thread_mutex_unlock(store->lock);
+    if (is_over && (stream = take_surplus(store, STORE_MAX))) {
+        destroy(store, stream);
+    }
     if (has_widened) {
         store->on_wide(store->baton);
     }

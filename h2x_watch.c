@@ -223,7 +223,6 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
             call_poked(watch);
         }
     }
-    watch->asleep = 0; /* nor to be woken any more */
     apr_thread_mutex_unlock(watch->lock);
     return NULL;
 }
@@ -351,7 +350,7 @@ void h2x_watch_tick(h2x_watch *watch, h2x_watch_entry *entry, int on)
     if (!apr_atomic_read32(&entry->is_linked)) {
         link_entry(watch, entry);
         watch->idle_ticks = IDLE_TICKS;
-        wake = watch->asleep;
+        wake = watch->asleep && !watch->stopping;
         watch->asleep = 0;
     }
     apr_thread_mutex_unlock(watch->lock);
@@ -366,7 +365,7 @@ void h2x_watch_deadline(h2x_watch *watch, h2x_watch_entry *entry,
     int wake;
 
     apr_thread_mutex_lock(watch->lock);
-    wake = deadline && watch->asleep && !watch->timed;
+    wake = deadline && watch->asleep && !watch->timed && !watch->stopping;
     set_deadline(watch, entry, deadline);
     apr_thread_mutex_unlock(watch->lock);
     if (wake) {

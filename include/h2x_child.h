@@ -27,7 +27,8 @@ typedef struct h2x_child {
     h2x_watch *watch;
     h2x_workers *workers;
     h2x_stream_store *stores[H2X_CHILD_STORES];
-    h2x_watch_entry trimming; /* of these */
+    h2x_watch_entry trim_time; /* when these are trimmed, */
+    h2x_worker_source trimming; /* and what does it */
     int keeps_idle;     /* the MPM keeps idle connections without a thread, */
     int waits_for_io;   /* and others too */
     int threads;        /* ThreadsPerChild */

@@ -127,8 +127,9 @@ void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,
  */
 void h2x_drive_hand_over_locked(h2x_drive *drive, const h2x_stream *stream);
 
-/** The same, for a request that says so: others may be about to, too. */
-void h2x_drive_may_wait_locked(h2x_drive *drive, const h2x_stream *stream);
+/** The same, if its handler is about to wait: others' may be, too. */
+void h2x_drive_handler_waits_locked(h2x_drive *drive,
+                                    const h2x_stream *stream);
 
 /** Goes on without a lead that has been in one request for long. The watch. */
 void h2x_drive_replace_lead_locked(h2x_drive *drive);

@@ -245,12 +245,12 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
 void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream);
 
 /**
- * Gives the memory of some streams back to the system, if the store keeps many
- * of which nobody had need since this was called last. That takes some
- * milliseconds. Any thread, without a lock.
+ * Gives the memory of some streams back to the system, if the stores keep many
+ * of which nobody had need since this was called last. That may take long. Any
+ * thread that nobody waits for, one at a time, without a lock.
  * @return whether to call again, in some tenths of a second
  */
-int h2x_stream_trim(h2x_stream_store *store);
+int h2x_stream_trim(h2x_stream_store **stores, int count);
 
 /** Changes the state, which must be a later one. Lock held. */
 void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state);

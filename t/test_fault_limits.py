@@ -258,12 +258,13 @@ def test_no_memory(httpd, kilobytes):
 
 def test_memory_is_given_back_slowly(httpd, session_dir):
     """After a crowd of streams has gone; their connection goes on meanwhile,
-    and so do others."""
+    and so do others, also those whose own thread is busy."""
     faults = lib_faults.Faults(session_dir)
     server = httpd("H2MaxSessionStreams 500\n", env=faults.env)
     files(server)
     closed = {h2raw.INITIAL_WINDOW_SIZE: 0}
     with server, server.h2(settings=closed) as c, server.h2() as other:
+        waiting = other.get("/t/wait?gate=1")
         crowd = [c.get("/index.html") for _ in range(400)]
         c.until(lambda: all(r.headers for r in crowd), 30, "heads")
         faults.trim = 1
@@ -274,6 +275,8 @@ def test_memory_is_given_back_slowly(httpd, session_dir):
         faults.trim = 0
         c.wait(*crowd)
         assert all(r.body == PAGE for r in crowd)
+        inside.open_gate(server, 1)
+        other.wait(waiting)
         inside.wait_settled(server)
 
 

@@ -161,7 +161,7 @@ static int trim(void)
 {
     int times = 1;
 
-    while (h2x_stream_trim(store)) {
+    while (h2x_stream_trim(&store, 1)) {
         ++times;
         assert_true(times < 100);
     }
@@ -187,9 +187,9 @@ TEST(crowd_is_given_back)
     crowd_goes(600);
     assert_int_equal(widened, 1);
     assert_int_equal(destroyed, 0);
-    assert_true(h2x_stream_trim(store));
+    assert_true(h2x_stream_trim(&store, 1));
     assert_int_equal(destroyed, 0); /* they were needed until now */
-    assert_true(h2x_stream_trim(store));
+    assert_true(h2x_stream_trim(&store, 1));
     assert_true(destroyed > 0 && destroyed < 300);
     trim();
     assert_int_equal(widened, 1);
@@ -209,7 +209,7 @@ TEST(crowd_that_comes_back_is_kept)
     count_destroyed(600);
     crowd_goes(600);
     for (i = 0; i < 10; ++i) {
-        assert_true(h2x_stream_trim(store));
+        assert_true(h2x_stream_trim(&store, 1));
         crowd_comes(600);
         crowd_goes(600);
     }
