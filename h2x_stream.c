@@ -25,7 +25,7 @@
  * gives away at a time, and how much free memory each of them keeps. */
 #define STORE_MAX 1024
 #define STORE_REST 128
-#define TRIM_MAX 128
+#define TRIM_MAX 256
 #define POOL_MAX_FREE (32 * 1024)
 
 /* More streams than this have no number of their own. */
@@ -141,11 +141,12 @@ static h2x_stream *take_surplus(h2x_stream_store *store, int rest)
 
 /*
  * Has a crowd of streams gone? Its memory is free then, but in pieces that the
- * C library keeps.
+ * C library keeps; the longer, the more of them are joined to what it never
+ * gives back, the free ends of its arenas.
  */
 static int has_crowd_gone_locked(h2x_stream_store *store)
 {
-    if (store->is_wide || store->destroyed < STORE_REST) {
+    if (store->destroyed < STORE_REST) {
         return 0;
     }
     store->destroyed = 0;
