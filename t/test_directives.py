@@ -53,8 +53,12 @@ H2MaxHeaderBlockLen 3000
 <VirtualHost 127.0.0.1:${TLS_PORT}>
     ServerName three.test
     SSLEngine on
-    H2MaxDataFrameLen 1
     H2StreamTimeout 1
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName four.test
+    SSLEngine on
+    H2MaxDataFrameLen 1
 </VirtualHost>
 <Location /quick>
     SetHandler h2x-test
@@ -417,7 +421,7 @@ def test_workers_shared_by_connections(httpd):
     ("localhost", 1000),        # of the server around
     ("one.test", 16384),        # 0: what the client allows
     ("two.test", 16384),        # more than that
-    ("three.test", 1),
+    ("four.test", 1),
 ])
 def test_max_data_frame_len(server, path, sni, most):
     with server.h2(sni=sni, authority=sni, windows=False,
