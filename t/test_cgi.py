@@ -186,10 +186,12 @@ def test_includes(h2):
     assert "protocol: " in r.text
 
 
-def test_many_includes_at_once(h2):
+def test_many_includes_at_once(server, h2):
+    mark = server.access_mark()
     asked = [h2.get("/page.shtml") for _ in range(20)]
     h2.wait(*asked)
     assert all(r.status == 200 and r.text.endswith("end") for r in asked)
+    server.wait_access(20, since=mark, uri="/page.shtml")
 
 
 @pytest.mark.parametrize("path,body", [

@@ -9,7 +9,6 @@ import resource
 import pytest
 
 from lib import h2raw
-from lib.server import PATIENCE
 
 import rivals
 import stage as lib_stage
@@ -32,7 +31,7 @@ Timeout %d
 KeepAliveTimeout %d
 AsyncRequestWorkerFactor 20
 H2MaxWorkerIdleSeconds 1
-""" % (TIMEOUT, TIMEOUT * PATIENCE)
+""" % (TIMEOUT, 5 * TIMEOUT)
 
 FILES = {"small.html": "hello\n", "page.html": b"0123456789abcdef" * 1024,
          "big.bin": b"0123456789abcdef" * (1 << 18)}
