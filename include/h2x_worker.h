@@ -2,8 +2,9 @@
 
 /**
  * The workers: the threads of a child that run requests while the thread of
- * their connection is busy. They take work from sources (one a connection) in
- * turn, one piece each, so that no connection can keep them from the others.
+ * their connection is busy. They take work from sources (one a connection, and
+ * one that gives memory back) in turn, one piece each, so that no connection
+ * can keep them from the others.
  *
  * Why not apr_thread_pool: it starts a thread only when none is idle, and
  * counts as idle a thread that was woken for the task before. The second of

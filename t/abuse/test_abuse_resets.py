@@ -28,17 +28,16 @@ def reset(stream_id, code=h2raw.CANCEL):
     return RstStreamFrame(stream_id, error_code=code).serialize()
 
 
-def head(c, block):
-    """The frame of a request whose fields are encoded already."""
-    return b"".join(f.serialize() for f in c._split(c.new_id(), block, True))
+def head(c, block, end=True):
+    """The frame of a request whose fields are encoded already, as bytes."""
+    stream_id = c.new_id()
+    return stream_id, b"".join(f.serialize() for f in
+                               c._split(stream_id, block, end))
 
 
 def request(c, path="/small.html", end=True, **kw):
     """The frame of a request, as bytes."""
-    stream_id = c.new_id()
-    block = c.encode(c.fields(path=path, **kw))
-    return stream_id, b"".join(f.serialize() for f in
-                               c._split(stream_id, block, end))
+    return head(c, c.encode(c.fields(path=path, **kw)), end)
 
 
 def pairs(c, count, code=h2raw.CANCEL, **kw):
@@ -145,8 +144,9 @@ def test_reset_flood(stage):
     c = stage.connect()
     fields = c.fields(path="/small.html", headers={"connection": "close"})
     first, again = c.encode(fields), c.encode(fields)
-    c.blast(head(c, first), *(b"".join(head(c, again) for _ in range(100))
-                              for _ in range(200)), read=False)
+    rest = (b"".join(head(c, again)[1] for _ in range(100))
+            for _ in range(200))
+    c.blast(head(c, first)[1], *rest, read=False)
     stage.stopped(c, *ENDS)
 
 

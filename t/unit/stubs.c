@@ -148,6 +148,19 @@ h2x_lock *unit_lock(void)
     return lock;
 }
 
+static void leave_wide(void *baton)
+{
+    (void)baton;
+}
+
+h2x_stream_store *unit_store(void)
+{
+    h2x_stream_store *store = NULL;
+
+    h2x_stream_store_create(&store, leave_wide, NULL, unit_pool);
+    return store;
+}
+
 void unit_raise(int counter)
 {
     apr_thread_mutex_lock(mutex);

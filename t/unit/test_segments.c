@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <apr_strings.h>
 
 #include "h2x_stream.h"
 

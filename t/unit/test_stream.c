@@ -4,9 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <apr_strings.h>
 #include <apr_thread_proc.h>
 
 #include "h2x_clock.h"

@@ -17,6 +17,7 @@
 
 #include "h2x_conf.h"
 #include "h2x_lock.h"
+#include "h2x_stream.h"
 
 /** The head of a test function. */
 #define TEST(name) static void name(void **unused __attribute__((unused)))
@@ -54,6 +55,9 @@ int unit_teardown(void **state);
 
 /** A session's lock, made from unit_pool. */
 h2x_lock *unit_lock(void);
+
+/** A store that nobody trims, likewise; NULL when it cannot be made. */
+h2x_stream_store *unit_store(void);
 
 /*
  * Counters that threads raise and a test waits for, or lets threads wait for.
