@@ -63,7 +63,7 @@
 #include "h2x_origin.h"
 
 /* Output that is kept for a client that takes none. */
-#define HELD_MAX (512 * 1024)
+#define HELD_MAX ((apr_size_t) 512 * 1024)
 
 /* Output of a request on a worker that is not kept to be sent with more. */
 #define SEND_AT (16 * 1024)
