@@ -98,7 +98,8 @@ apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
         rv = h2x_stream_store_create(&child->stores[i], on_wide, child, p);
     }
     if (rv == APR_SUCCESS) {
-        rv = h2x_workers_create(&child->workers, min, max,
+        /* that many connections may have a request that runs */
+        rv = h2x_workers_create(&child->workers, min, max, child->threads,
                                 h2x_conf_get(s, H2X_MAX_WORKER_IDLE), p);
     }
     if (rv == APR_SUCCESS) {

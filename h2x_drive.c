@@ -118,7 +118,10 @@ static void on_closed_stream(void *baton, h2x_stream *stream)
         APR_RING_REMOVE(stream, link);
         --drive->ready_count;
     }
-    if (stream->state != H2X_STREAM_RUNNING) {
+    if (stream->state < H2X_STREAM_RUNNING) {
+        h2x_session_release(drive->session, stream); /* nothing has begun */
+    }
+    else if (stream->state != H2X_STREAM_RUNNING) {
         h2x_drive_push_ended(drive, stream);
     }
 }

@@ -28,19 +28,35 @@ typedef struct {
     int ended;   /* all of it is in the brigade */
 } in_ctx;
 
-/* Turns what was taken from the stream into buckets that own its memory. */
+/*
+ * Turns what was taken from the stream into buckets. They own its memory,
+ * unless most of that would be for nothing: filters may keep many of them.
+ */
 static void add_chunks(in_ctx *ctx, h2x_chunk *chunk)
 {
     apr_bucket_alloc_t *list = ctx->body->bucket_alloc;
 
     while (chunk) {
         h2x_chunk *next = chunk->next;
+        int is_full = (chunk->len >= chunk->size / 2);
 
         APR_BRIGADE_INSERT_TAIL(ctx->body,
-            apr_bucket_heap_create(chunk->data, chunk->len, free, list));
+            apr_bucket_heap_create(chunk->data, chunk->len,
+                                   is_full ? free : NULL, list));
+        if (!is_full) {
+            free(chunk->data);
+        }
         free(chunk);
         chunk = next;
     }
+}
+
+/* Adds a line of the framing, in just the memory that it needs. */
+static void add_line(in_ctx *ctx, const char *line)
+{
+    APR_BRIGADE_INSERT_TAIL(ctx->body,
+        apr_bucket_heap_create(line, strlen(line), NULL,
+                               ctx->body->bucket_alloc));
 }
 
 /*
@@ -142,7 +158,9 @@ static void pay_debt(h2x_stream *stream, apr_size_t len)
 static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
 {
     h2x_stream *stream = ctx->stream;
+    const apr_table_t *trailers = NULL;
     h2x_chunk *chunks = NULL;
+    char line[24];
     apr_size_t len = 0;
     int ended = 0;
     apr_status_t rv;
@@ -157,6 +175,8 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
         ctx->left -= len;
         pay_debt(stream, len);
         ended = stream->in_ended || stream->in_cut;
+        /* until it has ended, more may come */
+        trailers = stream->in_ended ? stream->in_trailers : NULL;
         stream->owner->consumed_locked(stream->owner_baton, stream, len);
     }
     h2x_lock_release(stream->lock);
@@ -164,15 +184,16 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
         return rv;
     }
     if (len && ctx->framed) {
-        apr_brigade_printf(ctx->body, NULL, NULL, "%" APR_UINT64_T_HEX_FMT
-                           "\r\n", (apr_uint64_t)len);
+        apr_snprintf(line, sizeof(line), "%" APR_UINT64_T_HEX_FMT "\r\n",
+                     (apr_uint64_t)len);
+        add_line(ctx, line);
     }
     add_chunks(ctx, chunks);
     if (len && ctx->framed) {
-        apr_brigade_puts(ctx->body, NULL, NULL, "\r\n");
+        add_line(ctx, "\r\n");
     }
     if (ended) {
-        end_body(ctx, stream->in_trailers);
+        end_body(ctx, trailers);
     }
     return APR_SUCCESS;
 }

@@ -2,7 +2,9 @@
 
 /* Where the responses of a secondary connection go. */
 
+#include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <apr_portable.h>
 #include <apr_strings.h>
@@ -27,8 +29,10 @@
  * more. Larger ones are read when they are sent. */
 #define READ_AT_ONCE (16 * 1024)
 
-/* So many descriptors a response may keep, then it reads as it goes. */
+/* So many descriptors a response may keep, then it reads as it goes; so it
+ * does when half of those that the child may have are in use. */
 #define OPEN_FILES_MAX 4
+static apr_os_file_t descriptors_half;
 
 /* Memory goes to the stream in pieces of at most this size; */
 #define PIECE_MAX (16 * 1024)
@@ -109,6 +113,9 @@ static apr_status_t await_room_locked(h2x_stream *stream)
             since = stream->progress;
             rv = APR_SUCCESS;
         }
+    }
+    if (rv != APR_SUCCESS) {
+        stream->progress = since;
     }
     /* closed because all was sent is as good as sent */
     return stream->is_closed && !stream->end_sent ? APR_ECONNABORTED : rv;
@@ -396,6 +403,21 @@ static apr_status_t read_file(out_ctx *ctx, apr_bucket *b)
     return rv;
 }
 
+/* Is a file to be read now, not when it is sent? */
+static int is_read_now(const out_ctx *ctx, const apr_bucket *b)
+{
+    apr_os_file_t fd;
+
+    if (b->length <= READ_AT_ONCE || ctx->stream->copy_files
+        || ctx->open_files >= OPEN_FILES_MAX) {
+        return 1;
+    }
+    /* the system gives out the lowest number that is free */
+    return apr_os_file_get(&fd, ((const apr_bucket_file *)b->data)->fd)
+               == APR_SUCCESS
+           && fd >= descriptors_half;
+}
+
 /* Adds a part of a file. */
 static apr_status_t add_file(out_ctx *ctx, apr_bucket *b)
 {
@@ -405,8 +427,7 @@ static apr_status_t add_file(out_ctx *ctx, apr_bucket *b)
     if (!count_body(ctx, b->length)) {
         return APR_SUCCESS;
     }
-    if (b->length <= READ_AT_ONCE || ctx->stream->copy_files
-        || ctx->open_files >= OPEN_FILES_MAX) {
+    if (is_read_now(ctx, b)) {
         rv = read_file(ctx, b);
     }
     else {
@@ -567,6 +588,13 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
 
 void h2x_filter_out_register(void)
 {
+    struct rlimit limit;
+
+    descriptors_half = INT_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0
+        && limit.rlim_cur / 2 < INT_MAX) {
+        descriptors_half = (apr_os_file_t)(limit.rlim_cur / 2);
+    }
     out_filter = ap_register_output_filter("H2X_OUT", write_response, NULL,
                                            AP_FTYPE_NETWORK);
 }

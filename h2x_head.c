@@ -105,6 +105,13 @@ const h2x_head *h2x_head_promise(h2x_stream *stream,
     return head;
 }
 
+/* Are the fields of a head, or the trailers, too many bytes in all? */
+static int is_too_large(apr_size_t size, const server_rec *s)
+{
+    return size > HEAD_MAX
+           && size > FIELDS_MAX * (apr_size_t)s->limit_req_fieldsize;
+}
+
 /* Counts a field. Returns the limit that it exceeds. */
 static const char *count_field(h2x_request_head *head, const server_rec *s,
                                const char *name, apr_size_t name_len,
@@ -113,7 +120,7 @@ static const char *count_field(h2x_request_head *head, const server_rec *s,
     apr_size_t max = (apr_size_t)s->limit_req_fieldsize;
 
     head->size += name_len + value_len + FIELD_OVERHEAD;
-    if (head->size > HEAD_MAX && head->size > FIELDS_MAX * max) {
+    if (is_too_large(head->size, s)) {
         return "32 KB in one head, or 4 times LimitRequestFieldSize";
     }
     if (name_len == 6 && !memcmp(name, "cookie", 6)) {
@@ -156,7 +163,10 @@ apr_status_t h2x_head_add_trailer(h2x_stream *stream, const server_rec *s,
     apr_pool_t *p;
     int count;
 
-    if (h2x_field_is_bad_trailer(name, name_len)) {
+    stream->in_trailers_size += name_len + value_len + FIELD_OVERHEAD;
+    if (stream->state >= H2X_STREAM_DRAINING
+        || is_too_large(stream->in_trailers_size, s)
+        || h2x_field_is_bad_trailer(name, name_len)) {
         return APR_SUCCESS;
     }
     if (!stream->in_trailers) {

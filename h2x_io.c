@@ -46,6 +46,9 @@
  * thread has written more. Nothing more urgent can overtake it. */
 #define UNSENT_MAX (128 * 1024)
 
+/* What OpenSSL may say of its own while the socket takes nothing. */
+#define TLS_OWN_MAX (8 * 1024)
+
 static ap_filter_rec_t *below_filter;
 static ap_filter_rec_t *below_in_filter;
 
@@ -122,6 +125,26 @@ static void gather(h2x_io *io, apr_bucket_brigade *bb)
 }
 
 /*
+ * Does OpenSSL say too much of its own while the core holds what the socket
+ * does not take? A client can make it do that (KeyUpdate, RFC 8446, section
+ * 4.6.3) while any thread reads, and the core blocks past its threshold.
+ */
+static int says_too_much(h2x_io *io, const apr_bucket_brigade *bb)
+{
+    apr_off_t len = 0;
+
+    if (io->may_block || io->is_writing) {
+        return 0;
+    }
+    if (!io->c1->data_in_output_filters) {
+        io->tls_own = 0;
+    }
+    apr_brigade_length((apr_bucket_brigade *)bb, 0, &len);
+    io->tls_own += (len > 0) ? len : 0;
+    return io->tls_own > TLS_OWN_MAX;
+}
+
+/*
  * Stands between mod_ssl and the core, and takes FLUSH buckets out, at which
  * the core would block: OpenSSL flushes when it has something to say of its
  * own, such as an alert, and any thread may be reading then. What it says
@@ -140,6 +163,14 @@ static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
         if (APR_BUCKET_IS_FLUSH(b)) {
             apr_bucket_delete(b);
         }
+    }
+    if (says_too_much(io, bb)) {
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, io->c1, "h2x(%ld): closing: "
+                      "the client has TLS say much and takes nothing",
+                      io->c1->id);
+        apr_brigade_cleanup(bb);
+        io->c1->aborted = 1;
+        return APR_ECONNABORTED;
     }
     if (io->gathers) {
         gather(io, bb);
@@ -344,6 +375,7 @@ void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
     apr_size_t n;
 
     cool_down(io);
+    io->is_writing = 1;
     io->gathers = len > record_max(io) && may_gather(io);
     for (; len; data += n, len -= n) {
         n = record_max(io);
@@ -361,6 +393,7 @@ void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
         ap_pass_brigade(io->below->next, io->out);
         apr_brigade_cleanup(io->out);
     }
+    io->is_writing = 0;
 }
 
 static apr_status_t receive_bucket(apr_bucket *b,

@@ -228,7 +228,9 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream,
     }
     else {
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
-        stream->progress = h2x_clock_now();
+        if (!stream->out_failed || !stream->progress) {
+            stream->progress = h2x_clock_now();
+        }
         h2x_drive_set_deadline(drive, stream->progress + stream->timeout);
         h2x_session_output(drive->session, stream);
     }

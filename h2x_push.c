@@ -254,15 +254,14 @@ static const char *split_port(const char *scheme, const char *authority,
     return apr_cstr_casecmp(scheme, "https") ? "80" : "443";
 }
 
-/* Is this the authority of a resource, or another name for it? */
-static int is_same_authority(const h2x_resource *base, const char *other,
-                             apr_size_t other_len)
+int h2x_push_is_authority(const char *scheme, const char *authority,
+                          const char *other, apr_size_t other_len)
 {
-    apr_size_t len = strlen(base->authority);
-    const char *port = split_port(base->scheme, base->authority, &len);
-    const char *other_port = split_port(base->scheme, other, &other_len);
+    apr_size_t len = strlen(authority);
+    const char *port = split_port(scheme, authority, &len);
+    const char *other_port = split_port(scheme, other, &other_len);
 
-    return len == other_len && !apr_cstr_casecmpn(base->authority, other, len)
+    return len == other_len && !apr_cstr_casecmpn(authority, other, len)
            && strtoul(port, NULL, 10) == strtoul(other_port, NULL, 10);
 }
 
@@ -287,7 +286,7 @@ static const char *strip_origin(apr_pool_t *p, const h2x_resource *base,
     }
     ref += 2;
     len = strcspn(ref, "/?");
-    if (!is_same_authority(base, ref, len)) {
+    if (!h2x_push_is_authority(base->scheme, base->authority, ref, len)) {
         return NULL;
     }
     ref += len;

@@ -27,6 +27,7 @@
 #include "h2x_field.h"
 #include "h2x_filter.h"
 #include "h2x_origin.h"
+#include "h2x_push.h"
 #include "h2x_request.h"
 #include "h2x_tunnel.h"
 
@@ -207,7 +208,8 @@ static int check_authority(request_rec *r, const h2x_request_head *head)
                       head->authority);
         return HTTP_BAD_REQUEST;
     }
-    if (host && ap_cstr_casecmp(host, head->authority)) {
+    if (host && !h2x_push_is_authority(head->scheme, head->authority, host,
+                                       strlen(host))) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                       "h2x: :authority '%s' and Host '%s' differ",
                       head->authority, host);
@@ -514,7 +516,16 @@ void h2x_request_fixup(request_rec *r)
         apr_table_setn(r->subprocess_env, "H2PUSH", "off");
         apr_table_setn(r->subprocess_env, "H2_PUSH", "off");
     }
-    apply_config(stream, r);
+}
+
+void h2x_request_before_handler(request_rec *r)
+{
+    h2x_stream *stream = h2x_conn_get(r->connection)->stream;
+
+    if (!r->main) {
+        apply_config(stream, r);
+    }
+    h2x_announce_resources(stream, r);
 }
 
 /* ---- running ---- */
@@ -643,9 +654,4 @@ apr_status_t h2x_request_pollfd(const conn_rec *c2, apr_pollfd_t *pfd,
                                 apr_interval_time_t *timeout)
 {
     return h2x_tunnel_pollfd(h2x_conn_get(c2)->stream, pfd, timeout);
-}
-
-void h2x_request_announce(request_rec *r)
-{
-    h2x_announce_resources(h2x_conn_get(r->connection)->stream, r);
 }

@@ -203,6 +203,9 @@ static int on_data_chunk_recv(nghttp2_session *ng, uint8_t flags, int32_t id,
 void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
 {
     stream->is_closed = 1;
+    if (!stream->in_ended || !stream->end_sent) {
+        h2x_stream_drop_input_locked(stream);
+    }
     h2x_session_forget_window(session, stream);
     h2x_session_remove_news(stream);
     h2x_stream_wake_locked(stream);
@@ -347,6 +350,12 @@ apr_status_t h2x_session_init(apr_pool_t *p)
 static void lift_limits(nghttp2_option *option)
 {
     nghttp2_option_set_max_outbound_ack(option, 2 * ANSWERS_MAX);
+#ifdef H2X_HAVE_NGHTTP2_OPTION_SET_MAX_CONTINUATIONS
+    nghttp2_option_set_max_continuations(option, SIZE_MAX);
+#endif
+#ifdef H2X_HAVE_NGHTTP2_OPTION_SET_GLITCH_RATE_LIMIT
+    nghttp2_option_set_glitch_rate_limit(option, UINT64_MAX, UINT64_MAX);
+#endif
 #ifdef H2X_HAVE_NGHTTP2_OPTION_SET_STREAM_RESET_RATE_LIMIT
     nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, UINT64_MAX);
 #endif

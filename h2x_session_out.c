@@ -222,9 +222,17 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
     return 0;
 }
 
+static int is_interim(const nghttp2_headers *head)
+{
+    return head->nvlen && head->nva[0].namelen == 7
+           && !memcmp(head->nva[0].name, ":status", 7)
+           && head->nva[0].value[0] == '1';
+}
+
 /*
- * A head that nghttp2 does not send would leave the client waiting. The
- * stream of a promise that is not sent, it closes itself.
+ * A head that nghttp2 does not send would leave the client waiting, unless
+ * another one follows. The stream of a promise that is not sent, it closes
+ * itself.
  */
 static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
                              int error, void *baton)
@@ -236,6 +244,9 @@ static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
         if (!session->is_condemned) {
             LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: "
                 "%s", LOG_ID(session), stream->id, nghttp2_strerror(error));
+        }
+        if (is_interim(&frame->headers)) {
+            return 0;
         }
         stream->responded = 0;
         stream->out_failed = 1;

@@ -477,6 +477,16 @@ apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks)
     return len;
 }
 
+void h2x_stream_drop_input_locked(h2x_stream *stream)
+{
+    h2x_chunk *chunks;
+
+    if (h2x_stream_take_locked(stream, &chunks)) {
+        stream->in_ended = 0; /* it is not whole */
+    }
+    free_chunks(chunks);
+}
+
 static h2x_segment *append(h2x_segments *row, apr_size_t size)
 {
     h2x_segment *segment = malloc(sizeof(*segment) + size);
@@ -500,13 +510,19 @@ static h2x_segment *append(h2x_segments *row, apr_size_t size)
     return segment;
 }
 
+/* How much fits behind what is in a segment. */
+static apr_size_t room_in(const h2x_segment *segment)
+{
+    return segment->size
+           ? segment->size - (apr_size_t)segment->offset - segment->len : 0;
+}
+
 /* Finds room for some bytes: at the end of the last segment, or a new one. */
 static char *reserve(h2x_segments *row, apr_size_t len)
 {
     h2x_segment *segment = row->last;
 
-    if (!segment || !segment->size
-        || segment->size - (apr_size_t)segment->offset - segment->len < len) {
+    if (!segment || room_in(segment) < len) {
         segment = append(row, len > SEGMENT_MIN ? len : SEGMENT_MIN);
     }
     return segment ? (char *)(segment + 1) + segment->offset + segment->len
@@ -589,9 +605,25 @@ apr_status_t h2x_segments_add_file(h2x_segments *row, apr_os_file_t fd,
     return rv;
 }
 
+/* Is a row but a few bytes that fit into the last segment of another one? */
+static int fits_behind(const h2x_segments *to, const h2x_segments *from)
+{
+    return to->last && from->first->size && from->first == from->last
+           && from->first->len <= room_in(to->last);
+}
+
 void h2x_segments_move(h2x_segments *to, h2x_segments *from)
 {
     if (!from->first) {
+        return;
+    }
+    if (fits_behind(to, from)) {
+        /* of many small ones, each would take a segment */
+        h2x_segments_add(to, from->first->memory + from->first->offset,
+                         from->first->len);
+        to->returned += from->returned;
+        h2x_segments_clear(from);
+        from->returned = 0;
         return;
     }
     if (to->last) {

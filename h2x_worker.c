@@ -28,37 +28,71 @@ struct h2x_workers {
     apr_thread_mutex_t *lock;  /* for all below */
     apr_thread_cond_t *work;   /* there is an offer, or the end */
     apr_thread_cond_t *left;   /* a worker left run(), or ended */
-    struct source_ring sources; /* those with offers, in turn */
+    struct source_ring first;  /* those with offers and nobody inside */
+    struct source_ring others; /* those with offers and somebody inside */
     struct worker_ring unused;  /* never started, or ended */
     apr_interval_time_t idle_time;
     int min;
     int max;
+    int spare;    /* beyond that, for sources with nobody inside */
     int made;     /* worker structs that exist */
     int started;  /* threads that run */
     int idle;     /* threads that wait for work */
+    int busy;     /* threads within run() */
     int offers;   /* of all sources */
     apr_uint32_t cannot_start; /* the last try failed, which was logged;
                                 * atomic */
     int stopping;
 };
 
-/* Takes the next piece of work: the first source's, which goes to the end. */
+static void enqueue_locked(h2x_workers *workers, h2x_worker_source *source)
+{
+    struct source_ring *ring = source->inside ? &workers->others
+                                              : &workers->first;
+
+    APR_RING_ELEM_INIT(source, link);
+    APR_RING_INSERT_TAIL(ring, source, h2x_worker_source, link);
+}
+
+/* Whose turn is it? NULL: nobody's. */
+static h2x_worker_source *next_locked(const h2x_workers *workers)
+{
+    if (!APR_RING_EMPTY(&workers->first, h2x_worker_source, link)) {
+        return APR_RING_FIRST(&workers->first);
+    }
+    if (workers->busy < workers->max
+        && !APR_RING_EMPTY(&workers->others, h2x_worker_source, link)) {
+        return APR_RING_FIRST(&workers->others);
+    }
+    return NULL;
+}
+
+/* Takes the next piece of work: its source goes to the end. */
 static h2x_worker_source *take_locked(h2x_workers *workers)
 {
-    h2x_worker_source *source;
+    h2x_worker_source *source = next_locked(workers);
 
-    if (APR_RING_EMPTY(&workers->sources, h2x_worker_source, link)) {
-        return NULL;
+    if (source) {
+        APR_RING_REMOVE(source, link);
+        --workers->offers;
+        --source->offers;
+        ++source->inside;
+        ++workers->busy;
+        if (source->offers) {
+            enqueue_locked(workers, source);
+        }
     }
-    source = APR_RING_FIRST(&workers->sources);
-    APR_RING_REMOVE(source, link);
-    --workers->offers;
-    if (--source->offers > 0) {
-        APR_RING_INSERT_TAIL(&workers->sources, source, h2x_worker_source,
-                             link);
-    }
-    ++source->inside;
     return source;
+}
+
+static void leave_locked(h2x_workers *workers, h2x_worker_source *source)
+{
+    --workers->busy;
+    if (--source->inside == 0 && source->offers) {
+        APR_RING_REMOVE(source, link);
+        enqueue_locked(workers, source);
+    }
+    apr_thread_cond_broadcast(workers->left);
 }
 
 /* Waits for work. Returns 0 when this thread should end. */
@@ -67,7 +101,7 @@ static int wait_locked(h2x_workers *workers)
     apr_status_t rv = APR_SUCCESS;
 
     ++workers->idle;
-    while (!workers->offers && !workers->stopping
+    while (!next_locked(workers) && !workers->stopping
            && (rv == APR_SUCCESS || workers->started <= workers->min)) {
         if (workers->started > workers->min) {
             rv = apr_thread_cond_timedwait(workers->work, workers->lock,
@@ -78,7 +112,7 @@ static int wait_locked(h2x_workers *workers)
         }
     }
     --workers->idle;
-    return workers->offers && !workers->stopping;
+    return next_locked(workers) && !workers->stopping;
 }
 
 static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
@@ -93,8 +127,7 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
             apr_thread_mutex_unlock(workers->lock);
             source->run(source->baton, thread, me->number);
             apr_thread_mutex_lock(workers->lock);
-            --source->inside;
-            apr_thread_cond_broadcast(workers->left);
+            leave_locked(workers, source);
         }
     } while (wait_locked(workers));
     --workers->started;
@@ -163,17 +196,20 @@ static apr_status_t stop_on_cleanup(void *baton)
 }
 
 apr_status_t h2x_workers_create(h2x_workers **pworkers, int min, int max,
-                                apr_interval_time_t idle, apr_pool_t *p)
+                                int spare, apr_interval_time_t idle,
+                                apr_pool_t *p)
 {
     h2x_workers *workers = apr_pcalloc(p, sizeof(*workers));
     apr_status_t rv;
 
     apr_pool_create(&workers->pool, p);
     apr_pool_tag(workers->pool, "h2x_workers");
-    APR_RING_INIT(&workers->sources, h2x_worker_source, link);
+    APR_RING_INIT(&workers->first, h2x_worker_source, link);
+    APR_RING_INIT(&workers->others, h2x_worker_source, link);
     APR_RING_INIT(&workers->unused, worker, link);
     workers->min = min;
     workers->max = max;
+    workers->spare = spare;
     workers->idle_time = idle;
     /* what is used after the end is the child's: it goes last */
     rv = apr_thread_mutex_create(&workers->lock, APR_THREAD_MUTEX_DEFAULT, p);
@@ -213,7 +249,12 @@ void h2x_workers_stop(h2x_workers *workers)
  * have been woken for earlier offers. */
 static void start_if_needed_locked(h2x_workers *workers)
 {
-    if (workers->offers > workers->idle && workers->started < workers->max
+    int max = workers->max;
+
+    if (!APR_RING_EMPTY(&workers->first, h2x_worker_source, link)) {
+        max += workers->spare;
+    }
+    if (workers->offers > workers->idle && workers->started < max
         && !workers->stopping) {
         start_locked(workers);
     }
@@ -223,9 +264,7 @@ void h2x_workers_offer(h2x_workers *workers, h2x_worker_source *source)
 {
     apr_thread_mutex_lock(workers->lock);
     if (source->offers++ == 0) {
-        APR_RING_ELEM_INIT(source, link);
-        APR_RING_INSERT_TAIL(&workers->sources, source, h2x_worker_source,
-                             link);
+        enqueue_locked(workers, source);
     }
     ++workers->offers;
     start_if_needed_locked(workers);

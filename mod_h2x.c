@@ -129,7 +129,7 @@ static int pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
 /*
  * RFC 9113, section 9.2, wants TLS 1.2 or later and, in 1.2, none of the
  * ciphers of its appendix A: those are the ones whose key exchange is not
- * ephemeral or that are not AEAD, which is how they are told here.
+ * ephemeral, that are anonymous, or not AEAD, which is how they are told here.
  */
 static int is_modern(const SSL *ssl)
 {
@@ -143,7 +143,8 @@ static int is_modern(const SSL *ssl)
     if (!cipher) {
         cipher = SSL_get_pending_cipher(ssl);
     }
-    if (!cipher || !SSL_CIPHER_is_aead(cipher)) {
+    if (!cipher || !SSL_CIPHER_is_aead(cipher)
+        || SSL_CIPHER_get_auth_nid(cipher) == NID_auth_null) {
         return 0;
     }
     kx = SSL_CIPHER_get_kx_nid(cipher);
@@ -411,7 +412,7 @@ static int before_handler(request_rec *r)
         withdraw_upgrade(r);
     }
     if (stream_conn(r)) {
-        h2x_request_announce(r);
+        h2x_request_before_handler(r);
         if (h2x_request_may_wait(r)) {
             h2x_drive_hand_over(r->connection);
         }

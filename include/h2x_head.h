@@ -51,7 +51,7 @@ const h2x_head *h2x_head_promise(h2x_stream *stream,
 /**
  * Keeps a trailer, in a pool of its own as the runner may use the stream's.
  * What may not come as a trailer is dropped, and so is what exceeds the
- * limits above.
+ * limits above, or nobody will read.
  * @return APR_SUCCESS or APR_ENOMEM
  */
 apr_status_t h2x_head_add_trailer(h2x_stream *stream, const server_rec *s,

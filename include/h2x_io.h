@@ -24,6 +24,8 @@ typedef struct h2x_io {
     int is_drained;         /* so is the socket, since it was last waited for */
     ap_filter_t *below;     /* our filter between mod_ssl and the core */
     int is_tls;
+    int is_writing;         /* h2x_io_write() is under way; if not, what is */
+    apr_off_t tls_own;      /* written is OpenSSL's own: so much is unsent */
     int gathers;            /* TLS records are kept, to be written as one: */
     char *gathered;         /* here; of malloc(), NULL when there are none */
     apr_size_t gathered_len;

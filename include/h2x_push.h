@@ -66,6 +66,13 @@ const char *h2x_push_resolve(apr_pool_t *p, const h2x_resource *base,
                              const char *target, apr_size_t target_len);
 
 /**
+ * Is an authority another name for one, with or without the default port of
+ * the scheme (RFC 3986, section 6.2.3)?
+ */
+int h2x_push_is_authority(const char *scheme, const char *authority,
+                          const char *other, apr_size_t other_len);
+
+/**
  * The method of pushed requests by a client's Accept-Push-Policy.
  * @param policy the field's value, or NULL when there is none
  * @return "GET" or "HEAD"; NULL when nothing is to be pushed

@@ -28,11 +28,15 @@ apr_status_t h2x_request_child_init(apr_pool_t *p);
 void h2x_request_run(h2x_stream *stream, conn_rec *c1,
                      const h2x_runner *runner);
 
-/**
- * Sets the variables of a request, and what its directory's configuration
- * says of the stream; from the fixups hook, when the request has been mapped.
- */
+/** Sets the variables of a request that has been mapped: the fixups hook. */
 void h2x_request_fixup(request_rec *r);
+
+/**
+ * Does what the configuration says of the directory that a request was mapped
+ * to: notes its values for the stream, unless it is a subrequest, and
+ * announces what it names, see h2x_announce.h. The first of the handler hooks.
+ */
+void h2x_request_before_handler(request_rec *r);
 
 /**
  * Counts a request that was logged for mod_status, in place of httpd, which
@@ -61,9 +65,6 @@ int h2x_request_may_wait(const request_rec *r);
  */
 apr_status_t h2x_request_pollfd(const conn_rec *c2, apr_pollfd_t *pfd,
                                 apr_interval_time_t *timeout);
-
-/** Announces what the configuration names for a request, see h2x_announce.h. */
-void h2x_request_announce(request_rec *r);
 
 /**
  * Looks up a variable of a request, by the names that mod_http2 gave them.

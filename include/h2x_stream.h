@@ -183,6 +183,7 @@ struct h2x_stream {
     apr_interval_time_t in_debt; /* runner: how long the client was waited for
                                   * that it has not yet made up for */
     apr_table_t *in_trailers; /* what came as trailers, in their own pool */
+    apr_size_t in_trailers_size; /* of all that came, those dropped too */
 
     /* output */
     h2x_pending *pending; /* not yet sent: interim heads, the final one */
@@ -195,7 +196,8 @@ struct h2x_stream {
     h2x_head *out_trailers;
     int trailers_due;     /* all else is sent, but the trailers */
     int end_sent;         /* END_STREAM went out */
-    apr_time_t progress;  /* when enough of it was sent, or it was DRAINING */
+    apr_time_t progress;  /* when enough of it was sent, or it was DRAINING,
+                           * or the runner began to wait in vain */
     int min_rate;         /* what is enough, in bytes a second (H2MinRate) */
 
     /* bookkeeping, for mod_logio */
@@ -294,6 +296,10 @@ apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
  * @return how many
  */
 apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks);
+
+/** Drops what the runner has not taken; the body ends there, half-way. Lock
+ * held. */
+void h2x_stream_drop_input_locked(h2x_stream *stream);
 
 /** Adds memory to a row: copies the bytes. APR_SUCCESS or APR_ENOMEM. */
 apr_status_t h2x_segments_add(h2x_segments *row, const void *data,

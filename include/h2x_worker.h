@@ -3,8 +3,10 @@
 /**
  * The workers: the threads of a child that run requests while the thread of
  * their connection is busy. They take work from sources (one a connection, and
- * one that gives memory back) in turn, one piece each, so that no connection
- * can keep them from the others.
+ * one that gives memory back) in turn, one piece each, and from those first
+ * for which nobody works yet. A piece may take minutes: if all are at work,
+ * such a source gets one more, so that a few connections cannot keep all from
+ * the others.
  *
  * Why not apr_thread_pool: it starts a thread only when none is idle, and
  * counts as idle a thread that was woken for the task before. The second of
@@ -23,7 +25,7 @@ typedef struct h2x_workers h2x_workers;
 
 /** One that has work for workers. To be zeroed, but for what run() needs. */
 typedef struct h2x_worker_source {
-    APR_RING_ENTRY(h2x_worker_source) link; /* in the row of those waiting */
+    APR_RING_ENTRY(h2x_worker_source) link; /* in a row of those waiting */
     /**
      * Works for a moment, if there is still anything to do.
      * @param number of the worker, from 0; none of those at work share one
@@ -38,11 +40,13 @@ typedef struct h2x_worker_source {
  * Prepares the workers of this child; threads start when there is work.
  * @param min  threads that are kept
  * @param max  threads that there may be, at least 1
+ * @param spare how many more, for sources for which nobody works
  * @param idle time after which an idle thread ends, in microseconds
  * @param p    the child's pool
  */
 apr_status_t h2x_workers_create(h2x_workers **workers, int min, int max,
-                                apr_interval_time_t idle, apr_pool_t *p);
+                                int spare, apr_interval_time_t idle,
+                                apr_pool_t *p);
 
 /** Ends the workers once they have done what they are at. */
 void h2x_workers_stop(h2x_workers *workers);

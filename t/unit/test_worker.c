@@ -58,7 +58,8 @@ static void start(int min, int max, apr_interval_time_t idle)
     memset(log_text, 0, sizeof(log_text));
     memset(numbers, 0, sizeof(numbers));
     number_max = number_clashes = 0;
-    assert_int_equal(h2x_workers_create(&workers, min, max, idle, unit_pool),
+    assert_int_equal(h2x_workers_create(&workers, min, max, 0, idle,
+                                        unit_pool),
                      APR_SUCCESS);
 }
 
