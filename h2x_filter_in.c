@@ -224,6 +224,21 @@ static apr_status_t move_bytes(apr_bucket_brigade *to,
     return APR_SUCCESS;
 }
 
+/* Moves a line. What is left of its bucket may be of no length, but would go
+ * with what is read next. */
+static apr_status_t move_line(apr_bucket_brigade *to, apr_bucket_brigade *from,
+                              apr_read_type_e block)
+{
+    apr_status_t rv = apr_brigade_split_line(to, from, block, HUGE_STRING_LEN);
+    apr_bucket *first = APR_BRIGADE_FIRST(from);
+
+    if (first != APR_BRIGADE_SENTINEL(from) && APR_BUCKET_IS_HEAP(first)
+        && !first->length) {
+        apr_bucket_delete(first);
+    }
+    return rv;
+}
+
 /* Gives what was asked for, out of what is there. */
 static apr_status_t give(in_ctx *ctx, apr_bucket_brigade *bb,
                          ap_input_mode_t mode, apr_read_type_e block,
@@ -231,7 +246,7 @@ static apr_status_t give(in_ctx *ctx, apr_bucket_brigade *bb,
 {
     switch (mode) {
     case AP_MODE_GETLINE:
-        return apr_brigade_split_line(bb, ctx->body, block, HUGE_STRING_LEN);
+        return move_line(bb, ctx->body, block);
     case AP_MODE_READBYTES:
         return move_bytes(bb, ctx->body, readbytes, 0);
     case AP_MODE_SPECULATIVE:

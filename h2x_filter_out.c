@@ -132,7 +132,7 @@ static apr_status_t publish(out_ctx *ctx, int flush)
     give_to_stream_locked(ctx, flush);
     rv = await_room_locked(stream);
     if (stream->is_closed) {
-        h2x_segments_clear(&stream->out);
+        h2x_stream_drop_output_locked(stream);
     }
     returned = stream->out.returned;
     h2x_lock_release(stream->lock);

@@ -26,6 +26,9 @@
 #define STORE_MAX 1024
 #define STORE_REST 128
 #define TRIM_MAX 256
+
+/* Bodies that nobody took are given back when they were so many bytes. */
+#define WASTE_MAX (4 * 1024 * 1024)
 #define POOL_MAX_FREE (32 * 1024)
 
 /* More streams than this have no number of their own. */
@@ -45,7 +48,8 @@ struct h2x_stream_store {
     int count;
     int least;         /* of that, since the store was trimmed */
     int destroyed;     /* since memory was given back */
-    int is_wide;       /* it keeps more than at rest, and has said so */
+    apr_size_t wasted; /* likewise: bytes of bodies that nobody took */
+    int is_wide;       /* it is to be trimmed, and has said so */
     void (*on_wide)(void *baton);
     void *baton;
 };
@@ -114,7 +118,6 @@ static void destroy(h2x_stream_store *store, h2x_stream *stream)
 
     return_number(stream->number);
     apr_pool_destroy(stream->pool);
-    apr_bucket_alloc_destroy(stream->bucket_alloc);
     apr_thread_mutex_lock(store->lock);
     apr_pool_destroy(home);
     ++store->destroyed;
@@ -140,16 +143,17 @@ static h2x_stream *take_surplus(h2x_stream_store *store, int rest)
 }
 
 /*
- * Has a crowd of streams gone? Its memory is free then, but in pieces that the
- * C library keeps; the longer, the more of them are joined to what it never
- * gives back, the free ends of its arenas.
+ * Has a crowd of streams gone, or much that they held? Its memory is free
+ * then, but in pieces that the C library keeps; the longer, the more of them
+ * are joined to what it never gives back, the free ends of its arenas.
  */
-static int has_crowd_gone_locked(h2x_stream_store *store)
+static int has_much_gone_locked(h2x_stream_store *store)
 {
-    if (store->destroyed < STORE_REST) {
+    if (store->destroyed < STORE_REST && store->wasted < WASTE_MAX) {
         return 0;
     }
     store->destroyed = 0;
+    store->wasted = 0;
     return 1;
 }
 
@@ -179,7 +183,7 @@ int h2x_stream_trim(h2x_stream_store **stores, int count)
         store->least = store->count;
         store->is_wide = (store->count > STORE_REST);
         is_wide |= store->is_wide;
-        has_gone |= has_crowd_gone_locked(store);
+        has_gone |= has_much_gone_locked(store);
         apr_thread_mutex_unlock(store->lock);
     }
 #ifdef __GLIBC__
@@ -245,8 +249,6 @@ static h2x_stream *make_stream_locked(h2x_stream_store *store)
     kept = apr_pcalloc(home, sizeof(*kept));
     kept->home = home;
     if (apr_pool_create(&kept->stream.pool, home) != APR_SUCCESS
-        || !(kept->stream.bucket_alloc
-                 = apr_bucket_alloc_create_ex(allocator))
         || apr_thread_cond_create(&kept->stream.changed, home)
             != APR_SUCCESS) {
         apr_pool_destroy(home);
@@ -274,6 +276,12 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
         stream = make_stream_locked(store);
     }
     apr_thread_mutex_unlock(store->lock);
+    /* it gives nothing back before its end, so it is made anew each time */
+    if (stream && !(stream->bucket_alloc = apr_bucket_alloc_create_ex(
+                        apr_pool_allocator_get(stream->pool)))) {
+        destroy(store, stream);
+        stream = NULL;
+    }
     if (!stream) {
         h2x_stream_no_memory();
         return NULL;
@@ -299,9 +307,9 @@ static void free_chunks(h2x_chunk *chunk)
 void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
 {
     apr_pool_t *pool = stream->pool;
-    apr_bucket_alloc_t *bucket_alloc = stream->bucket_alloc;
     apr_thread_cond_t *changed = stream->changed;
     apr_uint32_t number = stream->number;
+    apr_size_t wasted = stream->wasted + stream->in_bytes + stream->out.memory;
     int is_over, has_widened;
 
     ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
@@ -311,16 +319,18 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
         apr_pool_destroy(apr_table_elts(stream->in_trailers)->pool);
     }
     apr_pool_clear(pool);
+    apr_bucket_alloc_destroy(stream->bucket_alloc);
     memset(stream, 0, sizeof(*stream));
     stream->pool = pool;
-    stream->bucket_alloc = bucket_alloc;
     stream->changed = changed;
     stream->number = number;
 
     apr_thread_mutex_lock(store->lock);
     APR_RING_INSERT_HEAD(&store->unused, stream, h2x_stream, link);
     is_over = (++store->count > STORE_MAX);
-    has_widened = (store->count > STORE_REST && !store->is_wide);
+    store->wasted += wasted;
+    has_widened = (!store->is_wide && (store->count > STORE_REST
+                                       || store->wasted >= WASTE_MAX));
     store->is_wide |= has_widened;
     apr_thread_mutex_unlock(store->lock);
     if (is_over && (stream = take_surplus(store, STORE_MAX))) {
@@ -480,11 +490,20 @@ apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks)
 void h2x_stream_drop_input_locked(h2x_stream *stream)
 {
     h2x_chunk *chunks;
+    apr_size_t len = h2x_stream_take_locked(stream, &chunks);
 
-    if (h2x_stream_take_locked(stream, &chunks)) {
+    if (len) {
         stream->in_ended = 0; /* it is not whole */
     }
+    stream->wasted += len;
     free_chunks(chunks);
+}
+
+void h2x_stream_drop_output_locked(h2x_stream *stream)
+{
+    h2x_lock_check(stream->lock);
+    stream->wasted += stream->out.memory;
+    h2x_segments_clear(&stream->out);
 }
 
 static h2x_segment *append(h2x_segments *row, apr_size_t size)

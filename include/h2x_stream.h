@@ -200,6 +200,8 @@ struct h2x_stream {
                            * or the runner began to wait in vain */
     int min_rate;         /* what is enough, in bytes a second (H2MinRate) */
 
+    apr_size_t wasted;    /* bytes of body, of both, that nobody took */
+
     /* bookkeeping, for mod_logio */
     apr_off_t bytes_in;   /* of frames that came */
     apr_off_t body_in;    /* of these, of its body */
@@ -229,8 +231,8 @@ void h2x_stream_no_memory(void);
 
 /**
  * Makes a store of this child, emptied when the pool goes.
- * @param on_wide called when it begins to keep so many streams that it is to
- *                be trimmed; any thread, with a session's lock
+ * @param on_wide called when it keeps so much, or so much was freed, that it
+ *                is to be trimmed; any thread, with a session's lock
  */
 apr_status_t h2x_stream_store_create(h2x_stream_store **store,
                                      void (*on_wide)(void *baton), void *baton,
@@ -247,8 +249,9 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
 void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream);
 
 /**
- * Gives the memory of some streams back to the system, if the stores keep many
- * of which nobody had need since this was called last. That may take long. Any
+ * Gives memory back to the system: of some streams, if the stores keep many of
+ * which nobody had need since this was called last, and what was freed when
+ * many, or much that they held, had gone. That may take long. Any
  * thread that nobody waits for, one at a time, without a lock.
  * @return whether to call again, in some tenths of a second
  */
@@ -300,6 +303,9 @@ apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks);
 /** Drops what the runner has not taken; the body ends there, half-way. Lock
  * held. */
 void h2x_stream_drop_input_locked(h2x_stream *stream);
+
+/** Drops what was not sent. Lock held. */
+void h2x_stream_drop_output_locked(h2x_stream *stream);
 
 /** Adds memory to a row: copies the bytes. APR_SUCCESS or APR_ENOMEM. */
 apr_status_t h2x_segments_add(h2x_segments *row, const void *data,

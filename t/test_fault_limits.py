@@ -339,18 +339,19 @@ def test_no_thread_for_a_child(httpd, session_dir):
 
 
 def test_full_worker_pool(httpd):
-    """Two workers, and requests that keep them: the others wait, on all
+    """Two workers, and requests that keep them: each connection has its own
+    thread, and one worker even past these two; the others wait, on all
     connections, and none is lost.  Files need no worker."""
     server = httpd("H2MaxWorkers 2\nH2MinWorkers 1\n")
     files(server)
     with server, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.h2()) for _ in range(3)]
         waiting = [c.get("/t/wait?gate=1") for c in clients for _ in range(9)]
-        wait_for(lambda: inside.counters(server)["handled"] >= 5, 10,
-                 "three connections and two workers to be busy")
+        wait_for(lambda: inside.counters(server)["handled"] >= 6, 10,
+                 "three connections and a worker for each to be busy")
         with server.h2() as c:
             assert c.request(path="/index.html").body == PAGE
-        assert inside.counters(server)["handled"] == 6
+        assert inside.counters(server)["handled"] == 7
         clients[0].reset(waiting[8].id)
         inside.open_gate(server, 1)
         del waiting[8]

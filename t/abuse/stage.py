@@ -272,9 +272,10 @@ class Stage:
             self.check(not lines, "logged: %s", lines[:3])
         else:
             found = [x for x in lines if re.search(self.row["log"], x)]
-            self.check((len(found) == self.row["lines"] or found
-                        and self.row["lines"] == MANY)
-                       and len(lines) <= len(found) + self.row["extra"],
+            enough = (found or not self.row["log"]
+                      if self.row["lines"] == MANY
+                      else len(found) == self.row["lines"])
+            self.check(enough and len(lines) <= len(found) + self.row["extra"],
                        "%d lines logged, %d of them say %r: %s", len(lines),
                        len(found), self.row["log"], lines[:3])
 

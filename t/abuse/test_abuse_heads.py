@@ -167,6 +167,29 @@ def test_hpack_bomb(stage):
                 "%s, %s", c.end(), found)
 
 
+@row(9, "HPACK bomb in trailers", log=r"", lines=MANY, growth=16 << 20)
+@pytest.mark.parametrize("path", ["/page.html", "/t/wait?gate=3",
+                                  "/t/upload?gate=3"])
+def test_bomb_in_trailers(stage, path):
+    """An entry of 4 KB a hundred times in a hundred trailers: of a request
+    that is answered, one whose handler waits, one whose handler reads."""
+    inside.close_gates(stage.server)
+    c = stage.connect(settings={h2raw.INITIAL_WINDOW_SIZE: 0})
+    rs = [c.start(c.fields("POST", path), end=False) for _ in range(100)]
+    c.settle()
+    for r in rs:
+        block = LAST * 99
+        if r is rs[0]:
+            block = literal(b"x-bomb", b"a" * 4000) + block
+        c.raw(HeadersFrame(r.id, block,
+                           flags=["END_HEADERS", "END_STREAM"]).serialize())
+    c.settle()
+    stage.note("%d bytes sent", c.written)
+    inside.open_gate(stage.server, 3, 10)
+    c.settle()
+    stage.tell(c.end())
+
+
 @row(10, "one name 10^5 times (CVE-2025-53020, CVE-2016-8740)",
      r"too many fields of one head")
 def test_repeated_name(stage):

@@ -103,6 +103,40 @@ TEST(many_pieces_of_all_sizes)
     free(got);
 }
 
+TEST(small_rows_are_moved_into_one_segment)
+{
+    h2x_segments other = { 0 };
+    int i;
+
+    for (i = 0; i < 900; ++i) {
+        add("x");
+        h2x_segments_move(&other, &row);
+        check_empty();
+    }
+    assert_ptr_equal(other.first, other.last);
+    assert_int_equal(other.bytes, 900);
+    assert_int_equal(other.memory, 900);
+    other.returned = 0;
+    /* what was lent has no room */
+    assert_int_equal(h2x_segments_borrow(&other, "lent", 4), APR_SUCCESS);
+    add("y");
+    h2x_segments_move(&other, &row);
+    assert_ptr_not_equal(other.first->next, other.last);
+    /* and a row that has more is moved as it is */
+    add("z");
+    assert_int_equal(h2x_segments_borrow(&row, "lent", 4), APR_SUCCESS);
+    h2x_segments_move(&other, &row);
+    row = other;
+    check_size(910, 910);
+    for (i = 0; i < 900; ++i) {
+        check_read("x");
+    }
+    check_read("lentyzlent");
+    check_size(0, 0);
+    assert_int_equal(row.returned, 2);
+    row.returned = 0;
+}
+
 TEST(moves_rows)
 {
     h2x_segments other = { 0 };
@@ -293,6 +327,7 @@ int main(void)
         SEGMENT_TEST(small_pieces_share_a_segment),
         SEGMENT_TEST(segments_are_filled_behind_what_was_read),
         SEGMENT_TEST(many_pieces_of_all_sizes),
+        SEGMENT_TEST(small_rows_are_moved_into_one_segment),
         SEGMENT_TEST(moves_rows),
         SEGMENT_TEST(clears),
         SEGMENT_TEST(borrows_memory),

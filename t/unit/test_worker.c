@@ -52,15 +52,20 @@ static void run(void *baton, apr_thread_t *thread, int number)
     unit_raise(ENDED);
 }
 
-static void start(int min, int max, apr_interval_time_t idle)
+static void start_spare(int min, int max, int spare, apr_interval_time_t idle)
 {
     apr_thread_mutex_create(&log_lock, APR_THREAD_MUTEX_DEFAULT, unit_pool);
     memset(log_text, 0, sizeof(log_text));
     memset(numbers, 0, sizeof(numbers));
     number_max = number_clashes = 0;
-    assert_int_equal(h2x_workers_create(&workers, min, max, 0, idle,
+    assert_int_equal(h2x_workers_create(&workers, min, max, spare, idle,
                                         unit_pool),
                      APR_SUCCESS);
+}
+
+static void start(int min, int max, apr_interval_time_t idle)
+{
+    start_spare(min, max, 0, idle);
 }
 
 static work_source *make_source(char name, int gate)
@@ -293,6 +298,45 @@ TEST(minimum_is_kept)
     assert_true(unit_await(ENDED, 9));
 }
 
+/* What takes minutes keeps all workers, and others still get one. */
+TEST(sources_with_nobody_inside_get_one_more)
+{
+    work_source *many = make_source('a', 1), *one = make_source('b', 1),
+        *late = make_source('c', 1);
+
+    start_spare(0, 2, 2, FOREVER);
+    offer(many, 5);
+    assert_true(unit_await(BEGUN, 2));
+    offer(one, 2);
+    assert_true(unit_await(BEGUN, 3));
+    offer(late, 1);
+    assert_true(unit_await(BEGUN, 4));
+    apr_sleep(20000);
+    assert_string_equal(log_text, "aabc"); /* and nobody a third one */
+    unit_raise(GATE);
+    assert_true(unit_await(ENDED, 8));
+    assert_int_equal(number_clashes, 0);
+    assert_true(number_max < 4);
+}
+
+/* Whoever comes free goes to the one that has nobody. */
+TEST(sources_with_nobody_inside_go_first)
+{
+    work_source *many = make_source('a', 1), *one = make_source('b', 2);
+
+    start(0, 1, FOREVER);
+    offer(many, 3);
+    assert_true(unit_await(BEGUN, 1));
+    offer(one, 2);
+    unit_raise(GATE);
+    assert_true(unit_await(BEGUN, 2));
+    unit_raise(GATE);
+    assert_true(unit_await(ENDED, 5));
+    h2x_workers_forget(workers, &many->source);
+    h2x_workers_forget(workers, &one->source);
+    assert_string_equal(log_text, "ababa");
+}
+
 TEST(stop_ends_threads)
 {
     work_source *work = make_source('a', 0);
@@ -442,6 +486,8 @@ int main(void)
         UNIT_TEST(forget_waits_for_those_inside),
         UNIT_TEST(idle_threads_end),
         UNIT_TEST(minimum_is_kept),
+        UNIT_TEST(sources_with_nobody_inside_get_one_more),
+        UNIT_TEST(sources_with_nobody_inside_go_first),
         UNIT_TEST(stop_ends_threads),
         UNIT_TEST(stop_waits_for_work_that_was_begun),
         UNIT_TEST(pool_ends_threads),
