@@ -29,9 +29,10 @@
  * more. Larger ones are read when they are sent. */
 #define READ_AT_ONCE (16 * 1024)
 
-/* So many descriptors a response may keep, then it reads as it goes; so it
- * does when half of those that the child may have are in use. */
+/* So many descriptors a response may keep, then it reads as it goes. */
 #define OPEN_FILES_MAX 4
+
+/* Half of the descriptors that the child may have. */
 static apr_os_file_t descriptors_half;
 
 /* Memory goes to the stream in pieces of at most this size; */
@@ -403,19 +404,35 @@ static apr_status_t read_file(out_ctx *ctx, apr_bucket *b)
     return rv;
 }
 
-/* Is a file to be read now, not when it is sent? */
-static int is_read_now(const out_ctx *ctx, const apr_bucket *b)
+/*
+ * Are descriptors running out, and may this file's be closed? The system gives
+ * out the lowest number that is free; a part that was split has others.
+ */
+static int is_scarce(const apr_bucket *b)
 {
+    const apr_bucket_file *file = b->data;
     apr_os_file_t fd;
 
-    if (b->length <= READ_AT_ONCE || ctx->stream->copy_files
-        || ctx->open_files >= OPEN_FILES_MAX) {
-        return 1;
-    }
-    /* the system gives out the lowest number that is free */
-    return apr_os_file_get(&fd, ((const apr_bucket_file *)b->data)->fd)
-               == APR_SUCCESS
+    return file->refcount.refcount == 1
+           && apr_os_file_get(&fd, file->fd) == APR_SUCCESS
            && fd >= descriptors_half;
+}
+
+/* Reads a file and closes it, which else its request does at its end: clients
+ * that take nothing would keep the descriptors of all that they ask for. */
+static apr_status_t read_and_close(out_ctx *ctx, apr_bucket *b)
+{
+    apr_pool_t *p;
+    apr_status_t rv = apr_pool_create(&p, ctx->stream->pool);
+
+    if (rv == APR_SUCCESS) {
+        rv = apr_bucket_setaside(b, p);
+        if (rv == APR_SUCCESS) {
+            rv = read_file(ctx, b);
+        }
+        apr_pool_destroy(p);
+    }
+    return rv;
 }
 
 /* Adds a part of a file. */
@@ -427,7 +444,11 @@ static apr_status_t add_file(out_ctx *ctx, apr_bucket *b)
     if (!count_body(ctx, b->length)) {
         return APR_SUCCESS;
     }
-    if (is_read_now(ctx, b)) {
+    if (is_scarce(b)) {
+        rv = read_and_close(ctx, b);
+    }
+    else if (b->length <= READ_AT_ONCE || ctx->stream->copy_files
+             || ctx->open_files >= OPEN_FILES_MAX) {
         rv = read_file(ctx, b);
     }
     else {
