@@ -35,6 +35,7 @@ PARTS = {
     "h2x_session_strict": "h2x_session", "h2x_transfer": "h2x_drive",
     "h2x_conn": "h2x_drive", "h2x_drive_impl": "h2x_drive",
     "h2x_late": "h2x_drive", "h2x_lead": "h2x_drive",
+    "h2x_stream_out": "h2x_stream",
     "h2x_filter_in": "h2x_filter", "h2x_filter_out": "h2x_filter",
 }
 

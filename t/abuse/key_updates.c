@@ -3,10 +3,10 @@
 /*
  * key_updates PORT COUNT: a client over TLS 1.3 that asks for what makes the
  * server's connection wait for a handler and have much to send, reads some of
- * it, says "asked", and waits for a line. Then it asks for new keys COUNT times (RFC 8446,
- * section 4.6.3), with a PING now and then, and reads nothing at all; it says
- * "done" when it is through or cannot go on, and waits for the end of its
- * input.
+ * it, says "asked", and waits for a line. Then it asks for new keys COUNT
+ * times (RFC 8446, section 4.6.3), with a PING now and then, and reads nothing
+ * at all; it says "done" when it is through or cannot go on, and waits for the
+ * end of its input.
  */
 
 #include <arpa/inet.h>
