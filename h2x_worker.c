@@ -67,6 +67,8 @@ static h2x_worker_source *next_locked(const h2x_workers *workers)
     return NULL;
 }
 
+static void start_spare_locked(h2x_workers *workers);
+
 /* Takes the next piece of work: its source goes to the end. */
 static h2x_worker_source *take_locked(h2x_workers *workers)
 {
@@ -81,6 +83,7 @@ static h2x_worker_source *take_locked(h2x_workers *workers)
         if (source->offers) {
             enqueue_locked(workers, source);
         }
+        start_spare_locked(workers);
     }
     return source;
 }
@@ -189,6 +192,29 @@ static void start_locked(h2x_workers *workers)
     }
 }
 
+/* Starts one more thread for a source that has none, when all are at work. */
+static void start_spare_locked(h2x_workers *workers)
+{
+    if (!APR_RING_EMPTY(&workers->first, h2x_worker_source, link)
+        && workers->started == workers->busy && !workers->stopping
+        && workers->started < workers->max + workers->spare) {
+        start_locked(workers);
+    }
+}
+
+/* Starts a thread, if there is more to do than those idle will. They may all
+ * have been woken for earlier offers. */
+static void start_if_needed_locked(h2x_workers *workers)
+{
+    if (workers->offers > workers->idle && workers->started < workers->max
+        && !workers->stopping) {
+        start_locked(workers);
+    }
+    else {
+        start_spare_locked(workers);
+    }
+}
+
 static apr_status_t stop_on_cleanup(void *baton)
 {
     h2x_workers_stop(baton);
@@ -243,21 +269,6 @@ void h2x_workers_stop(h2x_workers *workers)
         apr_thread_mutex_lock(workers->lock);
     }
     apr_thread_mutex_unlock(workers->lock);
-}
-
-/* Starts a thread, if there is more to do than those idle will. They may all
- * have been woken for earlier offers. */
-static void start_if_needed_locked(h2x_workers *workers)
-{
-    int max = workers->max;
-
-    if (!APR_RING_EMPTY(&workers->first, h2x_worker_source, link)) {
-        max += workers->spare;
-    }
-    if (workers->offers > workers->idle && workers->started < max
-        && !workers->stopping) {
-        start_locked(workers);
-    }
 }
 
 void h2x_workers_offer(h2x_workers *workers, h2x_worker_source *source)
