@@ -129,7 +129,7 @@ static void gather(h2x_io *io, apr_bucket_brigade *bb)
  * does not take? A client can make it do that (KeyUpdate, RFC 8446, section
  * 4.6.3) while any thread reads, and the core blocks past its threshold.
  */
-static int says_too_much(h2x_io *io, const apr_bucket_brigade *bb)
+static int says_too_much(h2x_io *io, apr_bucket_brigade *bb)
 {
     apr_off_t len = 0;
 
@@ -139,7 +139,7 @@ static int says_too_much(h2x_io *io, const apr_bucket_brigade *bb)
     if (!io->c1->data_in_output_filters) {
         io->tls_own = 0;
     }
-    apr_brigade_length((apr_bucket_brigade *)bb, 0, &len);
+    apr_brigade_length(bb, 0, &len);
     io->tls_own += (len > 0) ? len : 0;
     return io->tls_own > TLS_OWN_MAX;
 }

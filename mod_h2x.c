@@ -129,7 +129,8 @@ static int pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
 /*
  * RFC 9113, section 9.2, wants TLS 1.2 or later and, in 1.2, none of the
  * ciphers of its appendix A: those are the ones whose key exchange is not
- * ephemeral, that are anonymous, or not AEAD, which is how they are told here.
+ * ephemeral or that are not AEAD, which is how they are told here, and the
+ * anonymous ones, which mod_ssl never takes.
  */
 static int is_modern(const SSL *ssl)
 {
@@ -143,8 +144,7 @@ static int is_modern(const SSL *ssl)
     if (!cipher) {
         cipher = SSL_get_pending_cipher(ssl);
     }
-    if (!cipher || !SSL_CIPHER_is_aead(cipher)
-        || SSL_CIPHER_get_auth_nid(cipher) == NID_auth_null) {
+    if (!cipher || !SSL_CIPHER_is_aead(cipher)) {
         return 0;
     }
     kx = SSL_CIPHER_get_kx_nid(cipher);
