@@ -455,6 +455,18 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
     return first ? begin_upgraded(drive, first) : APR_SUCCESS;
 }
 
+/* The MPM closes a connection with requests when its Timeout is over. */
+static void tell_of_timeout(const h2x_drive *drive)
+{
+    int streams = h2x_session_stream_count(drive->session);
+
+    if (streams && !h2x_child_is_stopping()) {
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, drive->c1,
+                      "h2x(%s): closing: client takes no data, %d streams end",
+                      drive->c1->log_id, streams);
+    }
+}
+
 void h2x_drive_close(h2x_drive *drive)
 {
     if (!h2x_child_self || !drive->session) {
@@ -468,6 +480,7 @@ void h2x_drive_close(h2x_drive *drive)
     h2x_watch_forget(h2x_child_self->watch, &drive->watch);
     h2x_lock_acquire(&drive->lock);
     if (!drive->gone && !drive->c1->aborted) {
+        tell_of_timeout(drive);
         h2x_session_goaway(drive->session);
         h2x_drive_send_locked(drive);
     }

@@ -165,9 +165,9 @@ static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
         }
     }
     if (says_too_much(io, bb)) {
-        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, io->c1, "h2x(%ld): closing: "
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, io->c1, "h2x(%s): closing: "
                       "the client has TLS say much and takes nothing",
-                      io->c1->id);
+                      io->c1->log_id);
         apr_brigade_cleanup(bb);
         io->c1->aborted = 1;
         return APR_ECONNABORTED;

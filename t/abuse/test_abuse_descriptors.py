@@ -30,7 +30,9 @@ def test_no_descriptors(stage):
             str(h2raw.INTERNAL_ERROR), str(h2raw.CANCEL)}
     stage.tell("status " + ", ".join(found))
     stage.check(set(found) <= good, "no answer: %s", found)
-    stage.check(len(found) > 1, "there were enough")
+    if stage.server.load == "h2x":
+        # files that wait are closed in time
+        stage.check(found == ["200"], "not all are served: %s", found)
     c.close()
     # event replaces a child that has none left to accept with
     wait_for(lambda: stage.server.descriptors() < DESCRIPTORS - 20, 10,

@@ -138,6 +138,8 @@ def test_zero_window_holds_no_thread(stage):
     stage.check(not any(r.done for c in cs for r in c.streams.values()),
                 "streams are over already")
     stage.tell("%d of 25 threads" % inside.busy(stage.server))
+    for c in cs:
+        c.pump(lambda: c.goaways or all(r.done for r in c.streams.values()))
 
 
 @row(20, "slow read (CVE-2016-1546)", r"client takes no data or little")
