@@ -8,16 +8,18 @@
 /* More than any limit: begins anew. */
 #define ALL (INT_MAX / 4)
 
-/* The budgets: how much may be spent, and what a second gives back. */
+/* The budgets: how much may be spent, what a second gives back, and how much
+ * may be saved: what a client answers to was sent before, and may be much. */
 static const struct {
     int limit;
     int refill;
+    int saved;
 } budgets[H2X_BUDGETS] = {
-    [H2X_BUDGET_BLOCK] = { 7, 0 },
-    [H2X_BUDGET_HEAD] = { 1000, 0 },
-    [H2X_BUDGET_RESETS] = { 10000, 330 },
-    [H2X_BUDGET_NOISE] = { 1000, 100 },
-    [H2X_BUDGET_ERRORS] = { 0, 0 }, /* H2MaxStreamErrors */
+    [H2X_BUDGET_BLOCK] = { 7, 0, 0 },
+    [H2X_BUDGET_HEAD] = { 1000, 0, 0 },
+    [H2X_BUDGET_RESETS] = { 10000, 330, 0 },
+    [H2X_BUDGET_NOISE] = { 1000, 100, 10000 },
+    [H2X_BUDGET_ERRORS] = { 0, 0, 0 }, /* H2MaxStreamErrors */
 };
 
 /*
@@ -68,6 +70,7 @@ void h2x_guard_init(h2x_guard *guard, int percent, int errors_max,
         apr_int64_t limit = (apr_int64_t)budgets[i].limit * percent / 100;
 
         guard->limit[i] = (percent && limit < ALL) ? (int)limit : ALL;
+        guard->least[i] = -budgets[i].saved;
     }
     guard->limit[H2X_BUDGET_ERRORS]
         = (errors_max && errors_max < ALL) ? errors_max : ALL;
@@ -83,8 +86,10 @@ static void refill(h2x_guard *guard, apr_time_t now)
     for (i = 0; i < H2X_BUDGETS; ++i) {
         apr_int64_t back = apr_time_sec(passed * budgets[i].refill);
 
-        guard->spent[i] = (back < guard->spent[i])
-            ? guard->spent[i] - (int)back : 0;
+        if (guard->spent[i] > 0) {
+            guard->spent[i] = (back < guard->spent[i])
+                ? guard->spent[i] - (int)back : 0;
+        }
     }
 }
 

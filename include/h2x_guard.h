@@ -63,6 +63,7 @@ extern const h2x_price h2x_guard_prices[H2X_EVENTS];
 typedef struct h2x_guard {
     int spent[H2X_BUDGETS];
     int limit[H2X_BUDGETS];
+    int least[H2X_BUDGETS]; /* below 0: what may be saved */
     apr_time_t since;   /* what time has given back is subtracted up to here */
 } h2x_guard;
 
@@ -84,7 +85,8 @@ static APR_INLINE int h2x_guard_note(h2x_guard *guard, h2x_event event)
     const h2x_price *price = &h2x_guard_prices[event];
     int spent = guard->spent[price->budget] + price->cost;
 
-    guard->spent[price->budget] = (spent > 0) ? spent : 0;
+    guard->spent[price->budget] = (spent > guard->least[price->budget])
+                                  ? spent : guard->least[price->budget];
     return spent > guard->limit[price->budget];
 }
 
