@@ -92,8 +92,9 @@ def files(server):
     server.write("empty.txt", "")
     server.write("caf\u00e9.txt", "coffee")
     stamp = calendar.timegm(time.strptime("2025-01-01", "%Y-%m-%d"))
-    for name in ("small.txt", "data.bin"):
-        os.utime(server.path("htdocs", name), (stamp, stamp))
+    for where, _, names in os.walk(server.htdocs):
+        for name in names:      # what is new has a weak ETag for a second
+            os.utime(os.path.join(where, name), (stamp, stamp))
 
 
 R = "range"
