@@ -18,7 +18,7 @@ def files(server):
 
 
 @row(34, "descriptors run out (CVE-2026-48913)", needs="httpd", log=r"",
-     lines=MANY, extra=20000)
+     lines=MANY, extra=20000, kept=8 << 20)
 def test_no_descriptors(stage):
     """100 files at a time; large enough to be kept open."""
     stage.server.expect_log("Too many open files|crit|emerg")

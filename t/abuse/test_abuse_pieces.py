@@ -96,7 +96,7 @@ def test_reset_heads(stage, busy):
 
 
 @row(1, "reset uploads whose handlers run", needs="httpd", log=r"",
-     lines=MANY, growth=12 << 20)
+     lines=MANY, growth=12 << 20, kept=8 << 20)
 def test_reset_uploads(stage):
     """What no handler will read is not kept until it ends."""
     c = stage.connect()
@@ -115,7 +115,7 @@ def test_reset_uploads(stage):
 
 
 @row(18, "bodies unread and responses untaken", needs="httpd", log=r"",
-     lines=MANY, growth=24 << 20)
+     lines=MANY, growth=24 << 20, kept=8 << 20)
 def test_full_both_ways(stage):
     """All that a connection may fill: SECURITY.md says how much that is."""
     c = stage.connect(settings=AT_0)
