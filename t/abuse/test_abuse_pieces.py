@@ -168,6 +168,8 @@ def test_key_updates(stage, key_updates):
             reader.join()
             inside.open_gate(stage.server, 7, 1)
             c.wait(waiting)
+        if stage.server.load == "h2x":
+            stage.server.wait_log(r"has TLS say much", stage.mark)
         stage.tell("closed, %d files fetched meanwhile" % fetched)
     finally:
         client.kill()
