@@ -172,7 +172,8 @@ def test_hpack_bomb(stage):
                 "%s, %s", c.end(), found)
 
 
-@row(9, "HPACK bomb in trailers", log=r"", lines=MANY, growth=16 << 20)
+@row(9, "HPACK bomb in trailers", needs="httpd", log=r"", lines=MANY,
+     growth=16 << 20)
 @pytest.mark.parametrize("path", ["/page.html", "/t/wait?gate=3",
                                   "/t/upload?gate=3"])
 def test_bomb_in_trailers(stage, path):
