@@ -2,21 +2,17 @@
 
 import contextlib
 import os
-import resource
 import time
 
 import pytest
 
 from lib import h2raw, inside
+from lib.faults import limited
 from lib.h2raw import ContinuationFrame, HeadersFrame
 from lib.server import MPM, PATIENCE, wait_for
 
 AT_0 = {h2raw.INITIAL_WINDOW_SIZE: 0}
 LARGE = 1 << 20
-
-
-def large(server, name="large"):
-    os.truncate(server.write(name), LARGE)
 
 
 def time_to_reset(c, response, timeout):
@@ -53,7 +49,7 @@ def test_guard_alone_limits_continuations(httpd, guard, frames, status):
 def test_stream_timeout_is_over_once(httpd, path):
     """A handler that waited so long in vain was given the same again."""
     with httpd("H2StreamTimeout 2\n") as server:
-        large(server)
+        os.truncate(server.write("large"), LARGE)
         with server.h2(settings=AT_0) as c:
             r = c.get(path)
             c.wait_headers(r)
@@ -160,16 +156,12 @@ def test_workers_for_all_connections(httpd):
 def test_files_leave_descriptors(httpd, size):
     """Clients with a window of 0 keep files waiting, but no more descriptors
     for them than half of what the child may have."""
-    count, limits = 300, resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = 300
     server = httpd()
     server.write("file", b"x" * size)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, limits[1]))
-    try:
-        server.__enter__()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     with contextlib.ExitStack() as stack:
-        stack.push(server.__exit__)
+        with limited(count):
+            stack.enter_context(server)
         clients = [stack.enter_context(server.h2(settings=AT_0))
                    for _ in range(4)]
         rs = [(c, c.get("/file")) for c in clients for _ in range(100)]

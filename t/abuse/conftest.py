@@ -4,11 +4,11 @@ for all of them, stage.py looks at."""
 import contextlib
 import json
 import os
-import resource
 
 import pytest
 
 from lib import h2raw
+from lib.faults import limited
 
 import rivals
 import stage as lib_stage
@@ -68,16 +68,6 @@ def target(request, httpd, certs):
         yield one
         if TARGET == "h2x":
             one.failed |= request.session.testsfailed > failed
-
-
-@contextlib.contextmanager
-def limited(descriptors):
-    """What is started meanwhile has no more descriptors."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def warm_up(server, connections):

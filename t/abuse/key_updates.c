@@ -80,10 +80,14 @@ static SSL *start(int port)
 
 int main(int argc, char **argv)
 {
-    SSL *ssl = start(atoi(argv[1]));
-    int i, count = atoi(argv[argc - 1]);
+    SSL *ssl;
+    int i;
     char line[10];
 
+    if (argc != 3) {
+        return 1;
+    }
+    ssl = start(atoi(argv[1]));
     put("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
     put_frame(SETTINGS, 0, 0, "\0\4\x7f\xff\xff\xff", 6);
     put_frame(WINDOW_UPDATE, 0, 0, "\x7f\0\0\0", 4);
@@ -107,7 +111,7 @@ int main(int argc, char **argv)
     }
     len = 0;
     put_frame(PING, 0, 0, "12345678", 8);
-    for (i = 0; i < count; ++i) {
+    for (i = 0; i < atoi(argv[2]); ++i) {
         if (SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) != 1
             || SSL_do_handshake(ssl) != 1
             || (i % 16 == 15 && SSL_write(ssl, out, len) != len)) {

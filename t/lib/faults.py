@@ -92,3 +92,15 @@ def _set_limit(pid, name, value):
     subprocess.run(["prlimit", "--pid", str(pid),
                     "--%s=%s:" % (name, value)], check=True,
                    stderr=subprocess.PIPE, **user)
+
+
+@contextlib.contextmanager
+def limited(descriptors):
+    """What is started meanwhile has no more descriptors."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
