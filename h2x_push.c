@@ -233,7 +233,10 @@ const char *h2x_link_make(apr_pool_t *p, const char *target)
 
 /* ---- targets ---- */
 
-/* Takes the port off an authority. Returns it, or the scheme's default. */
+/*
+ * Takes the port off an authority. Returns it, or the scheme's default: "",
+ * when there is no scheme.
+ */
 static const char *split_port(const char *scheme, const char *authority,
                               apr_size_t *len)
 {
@@ -250,6 +253,9 @@ static const char *split_port(const char *scheme, const char *authority,
         if (has_port) {
             return port;
         }
+    }
+    if (!scheme) {
+        return "";
     }
     return apr_cstr_casecmp(scheme, "https") ? "80" : "443";
 }

@@ -68,6 +68,8 @@ const char *h2x_push_resolve(apr_pool_t *p, const h2x_resource *base,
 /**
  * Is an authority another name for one, with or without the default port of
  * the scheme (RFC 3986, section 6.2.3)?
+ * @param scheme NULL when there is none, as in a CONNECT: no port is the
+ *        default then
  */
 int h2x_push_is_authority(const char *scheme, const char *authority,
                           const char *other, apr_size_t other_len);

@@ -38,7 +38,11 @@ typedef enum {
     H2X_STREAM_CLOSED     /* all is sent, or nobody wants it any more */
 } h2x_stream_state;
 
-/** What the client asks for. The strings and the table are in the pool. */
+/**
+ * What the client asks for. The strings and the table are in the pool. A
+ * CONNECT has neither scheme nor path (RFC 9113, section 8.5), another request
+ * may come without authority (section 8.3.1): those are NULL.
+ */
 typedef struct h2x_request_head {
     const char *method;
     const char *scheme;

@@ -304,6 +304,32 @@ def test_bad_target(server, at):
         assert r.reset == h2raw.PROTOCOL_ERROR or 400 <= r.status < 600
 
 
+def connect_with_host(c, at, host):
+    return c.start([(":method", "CONNECT"), (":authority", at),
+                    ("host", host)], end=False)
+
+
+def test_same_host(server, peers):
+    with server.h2() as c:
+        r = c.wait_headers(connect_with_host(c, peers["echo"], peers["echo"]))
+        assert r.status == 200 and not r.done
+        c.data(r.id, b"bye", end=True)
+        c.wait(r)
+
+
+@pytest.mark.h2x_only("looks at :authority only")
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:1",
+                                  "localhost", "localhost:80"])
+def test_other_host(server, peers, host):
+    """Without scheme no port is the default one (RFC 9113, section 8.5)."""
+    with server.h2() as c:
+        r = c.wait(connect_with_host(c, peers["echo"], host))
+        assert r.status == 400 and r.ended
+        still_good(c)
+    ended(server)
+    assert seen == []
+
+
 @pytest.mark.h2x_only("never answers")
 @pytest.mark.parametrize("directives", ["", "H2ProxyRequests off"])
 def test_off(httpd, config, peers, directives):

@@ -480,3 +480,15 @@ def test_8_5_connect_is_refused(conn):
     assert r.status in (400, 403, 404, 405, 501)
     assert r.reset in (None, NO_ERROR)
     unharmed(conn)
+
+
+@pytest.mark.parametrize("host", ["localhost:80", "localhost", "other:80",
+                                  ":80", ""])
+def test_8_5_connect_with_host(conn, host):
+    """Whatever it says, the answer is the same as without it, or 400."""
+    r = conn.start([(":method", "CONNECT"), (":authority", "localhost:80"),
+                    ("host", host)], end=False)
+    conn.wait(r)
+    assert (r.reset == PROTOCOL_ERROR if not host
+            else r.status in (400, 403, 404, 405, 501))
+    unharmed(conn)

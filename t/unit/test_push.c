@@ -224,6 +224,30 @@ TEST(other_origins_are_none)
     check_target(&port, "//a.example:443/g", NULL);
 }
 
+/* RFC 3986, section 6.2.3: ports that are left out. */
+TEST(compares_authorities)
+{
+    static const struct {
+        const char *scheme, *one, *other;
+        int same;
+    } cases[] = {
+        { "https", "a", "a:443", 1 }, { "https", "a:", "A:0443", 1 },
+        { "https", "a", "a:80", 0 }, { "http", "a:80", "a", 1 },
+        { "http", "a", "b", 0 }, { "http", "[::1]:80", "[::1]", 1 },
+        { NULL, "a:443", "a:443", 1 }, { NULL, "a:443", "A:0443", 1 },
+        { NULL, "a:443", "a", 0 }, { NULL, "a:80", "a", 0 },
+        { NULL, "a", "a:443", 0 }, { NULL, "a", "a:", 1 },
+    };
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
+        assert_int_equal(
+            h2x_push_is_authority(cases[i].scheme, cases[i].one,
+                                  cases[i].other, strlen(cases[i].other)),
+            cases[i].same);
+    }
+}
+
 /* Whatever it is, what comes out is a path. */
 TEST(never_leaves_the_root)
 {
@@ -481,6 +505,7 @@ int main(void)
         UNIT_TEST(same_resource_is_none),
         UNIT_TEST(same_origin),
         UNIT_TEST(other_origins_are_none),
+        UNIT_TEST(compares_authorities),
         UNIT_TEST(never_leaves_the_root),
         UNIT_TEST(makes_links),
         UNIT_TEST(made_links_are_read_back),
