@@ -87,6 +87,9 @@ apr_status_t h2x_segments_borrow(h2x_segments *row, const char *data,
     return APR_SUCCESS;
 }
 
+/* Does not compile where pread() could not be told each offset of a file. */
+typedef char off_t_is_wide_enough[sizeof(off_t) >= sizeof(apr_off_t) ? 1 : -1];
+
 /* Reads all of a part of a file. */
 static apr_status_t read_file(apr_os_file_t fd, apr_off_t offset, char *to,
                               apr_size_t len)

@@ -446,6 +446,7 @@ static char *http2_var_lookup(apr_pool_t *p, server_rec *s, conn_rec *c,
     return (char *)(value ? value : "");
 }
 
+#if H2X_HAS_POLLFD
 /* For those who wait for a connection and others at a time. */
 static apr_status_t http2_get_pollfd_from_conn(conn_rec *c,
                                                struct apr_pollfd_t *pfd,
@@ -456,6 +457,7 @@ static apr_status_t http2_get_pollfd_from_conn(conn_rec *c,
     return conn && conn->stream ? h2x_request_pollfd(c, pfd, timeout)
                                 : APR_ENOTIMPL;
 }
+#endif
 
 static void http2_get_num_workers(server_rec *s, int *min, int *max)
 {
@@ -503,9 +505,9 @@ static void register_hooks(apr_pool_t *p)
 #if H2X_HAS_POLLFD
     ap_hook_get_pollfd_from_conn(http2_get_pollfd_from_conn, NULL, NULL,
                                  APR_HOOK_MIDDLE);
+    APR_REGISTER_OPTIONAL_FN(http2_get_pollfd_from_conn);
 #endif
 
-    APR_REGISTER_OPTIONAL_FN(http2_get_pollfd_from_conn);
     APR_REGISTER_OPTIONAL_FN(http2_is_h2);
     APR_REGISTER_OPTIONAL_FN(http2_var_lookup);
     APR_REGISTER_OPTIONAL_FN(http2_get_num_workers);

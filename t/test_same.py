@@ -64,11 +64,20 @@ SetEnvIf X-Deny yes denied
     </RequireAll>
 </Location>
 LimitRequestBody 1000000
+<Directory ${HTDOCS}/copied>
+    <IfModule mod_h2x.c>
+        H2CopyFiles on
+    </IfModule>
+</Directory>
 """
 MODULES = ("dir autoindex negotiation alias headers filter deflate substitute "
            "expires setenvif env")
 
 LAST_MODIFIED = "Wed, 01 Jan 2025 00:00:00 GMT"
+
+#: Where 31 and 32 bits no longer hold an offset.
+TWO_GIB, FOUR_GIB = 1 << 31, 1 << 32
+MARK = b"these bytes lie in the file at %d "
 
 
 def files(server):
@@ -90,6 +99,12 @@ def files(server):
     server.write("upper/page.html", "<p>page</p>\n" * 10)
     server.write("by-env/x.txt", "x")
     server.write("empty.txt", "")
+    for where in "", "copied/":         # most of it is a hole
+        with open(server.write(where + "huge.bin"), "r+b") as f:
+            f.truncate(FOUR_GIB + TWO_GIB)
+            for at in 0, TWO_GIB, FOUR_GIB:
+                f.seek(at)
+                f.write(MARK % at * 10000)
     server.write("caf\u00e9.txt", "coffee")
     stamp = calendar.timegm(time.strptime("2025-01-01", "%Y-%m-%d"))
     for where, _, names in os.walk(server.htdocs):
@@ -186,6 +201,18 @@ def test_multipart_ranges(server):
               for r, b in zip((one, two), boundaries)]
     assert bodies[0] == bodies[1]
     assert bodies[0].count(b"Content-range: bytes") == 3
+
+
+@pytest.mark.parametrize("where", ["/", "/copied/"])
+@pytest.mark.parametrize("at", [TWO_GIB, FOUR_GIB])
+def test_offsets_of_64_bits(server, h2, where, at):
+    """Also where off_t has 32 bits unless one asks for more."""
+    mark = MARK % at
+    for first, data in (at, mark * 1000), (at - 5, bytes(5) + mark * 1000):
+        r = h2.request(path=where + "huge.bin", headers={
+            "range": "bytes=%d-%d" % (first, first + len(data) - 1)})
+        assert r.status == 206
+        assert bytes(r.body) == data
 
 
 def test_gzip_is_right(server, h2):
