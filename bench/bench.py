@@ -28,17 +28,18 @@ import files
 import report
 from client import Failed, Unable
 from rows import HTTPD, ROWS, Far, client_cpu
-from servers import CORES, HERE, SERVERS, TOP, Backend, output_of
+from servers import (BACKENDS, CORES, CRS, HERE, SERVERS, TOP, Httpd,
+                     Other, output_of)
 
 
 # --- running ----------------------------------------------------------------
 
-def measure_all(rows, names, options, base, backend):
+def measure_all(rows, names, options, base, backends):
     """Runs all rounds; returns {row: {server: {values, details, failed}}}."""
     results = {row.name: {n: {'values': [], 'details': []} for n in names
                           if row.runs_on(n)} for row in rows}
     with contextlib.ExitStack() as stack:
-        servers = {n: SERVERS[n](n, base, backend) for n in names}
+        servers = {n: SERVERS[n](n, base, backends) for n in names}
         for server in servers.values():
             stack.callback(server.stop)
             server.start()
@@ -91,11 +92,12 @@ def measure(rows, names, options):
                     delay.by_relay(files.build_program(base, 'relay')))
             if needs & {'module', 'way'} and set(HTTPD) & set(names):
                 files.build_module(base, 'bench')
-            backend = Backend('backend', base) if 'backend' in needs else None
-            if backend:
+            backends = {n: kind(n, base) for n, kind in BACKENDS.items()
+                        if n in needs}
+            for backend in backends.values():
                 stack.callback(backend.stop)
                 backend.start()
-            results = measure_all(rows, names, options, base, backend)
+            results = measure_all(rows, names, options, base, backends)
     finally:
         if options.keep:
             print('bench: kept ' + base, file=sys.stderr)
@@ -141,6 +143,9 @@ def parse():
                         % ' '.join(r.name for r in ROWS))
     parser.add_argument('--servers', help='which servers, by commas (%s); '
                         'default all that are there' % ' '.join(SERVERS))
+    parser.add_argument('--against', metavar='FILE',
+                        help='another mod_h2x.so, to take turns with this one '
+                        'as the server "other"')
     parser.add_argument('--rounds', type=int, default=5, help='default 5')
     parser.add_argument('--seconds', type=float, default=2,
                         help='length of a measurement under load, default 2')
@@ -175,7 +180,12 @@ def parse():
 
 
 def choose_servers(parser, options):
-    asked = options.servers.split(',') if options.servers else list(SERVERS)
+    if options.against:
+        Other.path = os.path.abspath(options.against)
+    asked = options.servers.split(',') if options.servers else [
+        n for n in SERVERS if n != 'other']
+    if options.against and 'other' not in asked:
+        asked.append('other')
     for name in asked:
         if name not in SERVERS:
             parser.error('no server %s' % name)
@@ -192,8 +202,10 @@ def choose_servers(parser, options):
 
 def choose_rows(parser, options, names):
     compiler = None if files.compiler() else 'a C compiler'
-    missing = {'backend': Backend.missing(), 'module': compiler,
-               'way': compiler}
+    missing = {'module': compiler, 'way': compiler,
+               'crs': Httpd.lacks('security2', *CRS),
+               'brotli': Httpd.lacks('brotli'),
+               **{n: kind.missing() for n, kind in BACKENDS.items()}}
     rows = []
     for pattern in options.rows.split(','):
         found = [r for r in ROWS if fnmatch.fnmatch(r.name, pattern)]

@@ -30,11 +30,11 @@ def frame(kind, flags, stream, payload=b''):
 
 
 @functools.lru_cache(None)
-def tls_context():
+def tls_context(protocol='h2'):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(['h2'])
+    context.set_alpn_protocols([protocol])
     return context
 
 

@@ -13,7 +13,9 @@ from servers import HERE, ask_apxs
 
 PARTS = {'/parts/%03d.png' % i: 300 + 27 * i for i in range(100)}
 FILES = {'/page.html': 0, '/1k.png': 1024, '/100k.png': 100 << 10,
-         '/10m.bin': 10 << 20, **PARTS}
+         '/10m.bin': 10 << 20, '/plain/a.png': 700, '/crs/a.png': 700,
+         **PARTS}
+LISTED = 300            # files in /list
 CGI = '/cgi-bin/slow'   # answers after two seconds
 MEMORY = '/dev/shm'     # no disk takes part where there is room
 ROOM = 1 << 30
@@ -30,8 +32,9 @@ def make_base():
 
 def make_site(base):
     """Files, certificate and CGI."""
-    for name in ('www/parts', 'cgi-bin'):
-        os.makedirs(os.path.join(base, name))
+    for name in ('parts', 'plain', 'crs', 'ssi', 'list', 'br', 'deflate',
+                 'php', '../cgi-bin'):
+        os.makedirs(os.path.join(base, 'www', name))
     html = '<!doctype html><title>page</title>%s\n' % ''.join(
         '<img src="%s">' % part for part in PARTS)
     FILES['/page.html'] = len(html)
@@ -41,7 +44,9 @@ def make_site(base):
             out.write(html.encode() if path == '/page.html'
                       else noise.randbytes(size))
     with open(base + '/mime.types', 'w') as out:
-        out.write('text/html html\nimage/png png\n')
+        out.write('text/html html\nimage/png png\ntext/css css\n'
+                  'text/plain txt\n')
+    make_pages(base + '/www')
     with open(base + CGI, 'w') as out:
         out.write('#!/bin/sh\nsleep 2\n'
                   'printf "Content-Type: text/plain\\n\\nok\\n"\n')
@@ -52,6 +57,42 @@ def make_site(base):
          '-addext', 'basicConstraints=critical,CA:FALSE',
          '-keyout', base + '/key.pem', '-out', base + '/cert.pem'],
         check=True, stderr=subprocess.DEVNULL)
+
+
+def make_pages(root):
+    """What sites have besides files that are sent as they are."""
+    pages = {'/list/file-%03d.txt' % i: 'x' * i for i in range(LISTED)}
+    pages['/ssi/text.txt'] = text(8000)
+    pages['/ssi/a.shtml'] = 2 * '<!--#include virtual="text.txt" -->\n'
+    pages['/br/style.css'] = pages['/deflate/style.css'] = style_sheet(60000)
+    for path, content in pages.items():
+        with open(root + path, 'w') as out:
+            out.write(content)
+    shutil.copy(os.path.join(HERE, 'page.php'), root + '/php')
+
+
+def text(size):
+    """Words of a language that does not exist."""
+    chance = random.Random(2)
+    words = [''.join(chance.choices('etaoinshrdlu', k=chance.randint(2, 9)))
+             for _ in range(size // 3)]
+    return ' '.join(words)[:size]
+
+
+def style_sheet(size):
+    """Rules as they may be in a style sheet."""
+    chance = random.Random(3)
+    names = text(1000).split()
+    out, length = [], 0
+    while length < size:
+        out.append('.%s .%s-%s {\n  color: #%06x;\n  margin: %dpx %dpx;\n'
+                   '  font: %d.%dem/1.4 sans-serif;\n}\n' % (
+                       *chance.choices(names, k=3),
+                       chance.randrange(1 << 24), chance.randrange(40),
+                       chance.randrange(40), chance.randrange(3),
+                       chance.randrange(10)))
+        length += len(out[-1])
+    return ''.join(out)[:size]
 
 
 def compiler():

@@ -13,8 +13,9 @@ TWINS = {       # work over HTTP/2: the rows of HTTP/1.1 to compare it with,
     'http2-16x10': ('http1-16', 'http1-160'),
     'http2-1x50': ('http1-1', 'http1-50'),
     'http2-1x1': ('http1-1', 'http1-1')}
+CPU = 'server_cpu_us'
 DETAILS = {
-    'server_cpu_us': 'processor time of the server for a request, µs',
+    CPU: 'processor time of the server for a request, µs',
     'threads': 'threads more than before',
     'busy': 'busy threads more than before, by mod_status'}
 SCALING = {
@@ -55,14 +56,17 @@ def summarise(rows, results, run):
                     cell[key] = statistics.median(d[key]
                                                   for d in cell['details'])
             del cell['details']
-        ratios = {}
+        ratios, cpu_ratios = {}, {}
         for other in others:
             a, b = (cells.get(n, {}).get('median') for n in (first, other))
             if a and b:
                 ratios[other] = a / b if row.more_is_better else b / a
+            a, b = (cells.get(n, {}).get(CPU) for n in (first, other))
+            if a and b:
+                cpu_ratios[other] = a / b
         out.append({'id': row.name, 'title': row.title, 'unit': row.unit,
                     'section': row.section, 'servers': cells,
-                    'ratios': ratios})
+                    'ratios': ratios, 'cpu_ratios': cpu_ratios})
     return {**run, 'rows': out}
 
 
@@ -75,14 +79,20 @@ def table(head, lines):
                      for line in [head, rule, *lines])
 
 
-def main_table(report, notes):
-    """The rows that all servers share.  Reasons of failures go to `notes`;
+def of_section(report, section):
+    """Its rows, and the names of the servers that are in one of them."""
+    rows = [r for r in report['rows'] if r['section'] == section]
+    return rows, [n for n in report['names']
+                  if any(n in r['servers'] for r in rows)]
+
+
+def main_table(report, notes, section='main'):
+    """Rows that several servers share.  Reasons of failures go to `notes`;
     also returns whether a client was at its limit."""
-    names, titles = report['names'], report['titles']
+    rows, names = of_section(report, section)
+    titles = report['titles']
     lines, at_limit = [], False
-    for row in report['rows']:
-        if row['section'] != 'main':
-            continue
+    for row in rows:
         line = ['%s, %s' % (row['title'], row['unit'])]
         for name in names:
             cell = row['servers'].get(name, {})
@@ -99,6 +109,22 @@ def main_table(report, notes):
     head = ['work', *(titles[n] for n in names),
             *('against ' + titles[n] for n in names[1:]), 'spread']
     return table(head, lines) if lines else '', at_limit
+
+
+def site_table(report):
+    """What the rows of sites cost: here less than 1 is better."""
+    rows, names = of_section(report, 'site')
+    lines = []
+    for row in rows:
+        cells = [row['servers'].get(n, {}).get(CPU) for n in names]
+        ratios = [row['cpu_ratios'].get(n) for n in names[1:]]
+        lines.append([row['title'],
+                      *('' if c is None else number(c) for c in cells),
+                      *('' if r is None else short(r) for r in ratios)])
+    titles = [report['titles'][n] for n in names]
+    return table([DETAILS[CPU], *titles,
+                  *('%s / %s' % (titles[0], t) for t in titles[1:])],
+                 lines) if lines else ''
 
 
 def value(row, name, title, notes):
@@ -160,11 +186,11 @@ def scaling_table(report, section, notes):
 
 
 def detail_table(report, key):
-    names = report['names']
+    rows, names = of_section(report, 'main')
     lines = []
-    for row in report['rows']:
+    for row in rows:
         cells = [row['servers'].get(n, {}).get(key) for n in names]
-        if row['section'] == 'main' and any(c is not None for c in cells):
+        if any(c is not None for c in cells):
             lines.append([row['title'], *('' if c is None else number(c)
                                           for c in cells)])
     return table([DETAILS[key], *(report['titles'][n] for n in names)],
@@ -189,11 +215,13 @@ def explanations(report, at_limit):
 def markdown(report):
     """The report for people: the main part, and the rest."""
     notes = []
-    text, at_limit = main_table(report, notes)
+    tables = [main_table(report, notes, s) for s in ('main', 'site')]
+    at_limit = any(limit for _, limit in tables)
     rest = [http1_table(report)]
     rest += [scaling_table(report, section, notes) for section in SCALING]
     rest += [detail_table(report, key) for key in DETAILS]
-    main = [text, explanations(report, at_limit)]
+    main = [*(text for text, _ in tables), site_table(report),
+            explanations(report, at_limit)]
     main += ['[%d] %s' % (i + 1, n) for i, n in enumerate(notes)]
     main.append('%s; %d cores, %s, Linux %s; %s.' % (
         report['date'][:10], report['cores'], report['processor'],

@@ -11,9 +11,10 @@ import statistics
 import subprocess
 import time
 import urllib.request
+import zlib
 
-from client import Client, Failed, Unable
-from files import CGI, FILES, PARTS
+from client import Client, Failed, Unable, tls_context
+from files import CGI, FILES, LISTED, PARTS
 from servers import CORES
 
 CIPHER = 'TLS_AES_128_GCM_SHA256'
@@ -21,7 +22,7 @@ TLS = ('TLS Protocol: TLSv1.3', 'Cipher: ' + CIPHER,
        'Server Temp Key: X25519 253 bits')
 HELD = 1000             # connections of the memory rows
 BIG = '/10m.bin'
-HTTPD = ('h2x', 'stock')
+HTTPD = ('h2x', 'other', 'stock')
 WEB_DAV = (*HTTPD, 'nginx')
 
 
@@ -35,12 +36,12 @@ class Load:
                  connected=False):
         self.path, self.c, self.m, self.scheme = path, c, m, scheme
         self.connected = connected
-        self.upload, self.argv = upload, ['--h1'] if http1 else []
-        self.size = 0 if upload else FILES[path.replace('/proxy', '')]
-        protocol = ('http/1.1' if http1 else 'h2c' if scheme == 'http'
-                    else 'h2')
-        self.expect = ['Application protocol: ' + protocol,
-                       *(TLS if scheme == 'https' else ())]
+        self.upload, self.http1, self.argv = upload, http1, []
+        self.size = 0 if upload else self.size_of(path)
+
+    @staticmethod
+    def size_of(path):
+        return FILES[path.replace('/proxy', '')]
 
     def run(self, server, count, timeout=60, prefix=(), port=None):
         """Makes `count` requests; returns how many were answered in a second.
@@ -48,25 +49,27 @@ class Load:
         requests in runs of a given duration."""
         port = port or getattr(
             server, 'tls' if self.scheme == 'https' else 'clear')
+        http1 = self.http1 or server.http1
         argv = [*prefix, 'h2load', '-t1', '-c%d' % self.c, '-m%d' % self.m,
-                '-n%d' % count, *self.argv]
+                '-n%d' % count, *self.argv, *(['--h1'] if http1 else ())]
         if self.upload:
             sent = server.base + '/www' + BIG
             argv += ['-d', sent, '-H', ':method: ' + self.upload]
-        argv.append('%s://127.0.0.1:%d%s' % (self.scheme, port, self.path))
+        argv += ['--connect-to=127.0.0.1:%d' % port,
+                 '%s://localhost:%d%s' % (self.scheme, port, self.path)]
         try:
             run = subprocess.run(argv, stdout=subprocess.PIPE, text=True,
                                  stderr=subprocess.STDOUT, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise Failed('h2load does not end: a request has no answer')
-        self.check(run, count)
+        self.check(run, count, http1)
         if self.upload == 'PUT':
             got = server.uploads + self.path[len('/put'):]
             if not filecmp.cmp(sent, got, shallow=False):
                 raise Failed('the server keeps another file than was sent')
         return float(re.search(r'([\d.]+) req/s', run.stdout)[1])
 
-    def check(self, run, count):
+    def check(self, run, count, http1=False):
         words = r'\b(\d+) (done|succeeded|failed|errored|timeout|[2345]xx)\b'
         got = {word: int(n) for n, word in re.findall(words, run.stdout)}
         want = dict.fromkeys(('done', 'succeeded', '2xx'), count)
@@ -76,7 +79,10 @@ class Load:
             raise Failed('h2load: ' + (
                 'of %d requests: %s' % (count, ', '.join(wrong)) if wrong
                 else run.stdout.strip().split('\n')[-1]))
-        for line in self.expect:
+        protocol = ('http/1.1' if http1 else 'h2c' if self.scheme == 'http'
+                    else 'h2')
+        for line in ('Application protocol: ' + protocol,
+                     *(TLS if self.scheme == 'https' else ())):
             if line not in run.stdout.splitlines():
                 raise Failed('h2load does not report "%s"' % line)
         octets = int(re.search(r'\((\d+)\) data', run.stdout)[1])
@@ -84,13 +90,16 @@ class Load:
             raise Failed('%d octets came, not %d'
                          % (octets, count * self.size))
 
+    def few(self):
+        """How many requests come before those that are measured."""
+        if self.upload or self.size >= 1 << 20:
+            return 8 + 2 * self.c * self.m
+        return max(20 * self.c * self.m, 500)
+
     def __call__(self, server, seconds):
         """Requests in a second."""
         # warms the server up, and tells how many requests fill the time
-        large = self.upload or self.size >= 1 << 20
-        count = (8 + 2 * self.c * self.m if large
-                 else max(20 * self.c * self.m, 500))
-        rate = self.run(server, count)
+        rate = self.run(server, self.few())
         count = max(round(rate * seconds / self.c), self.m) * self.c
         begin = time.monotonic(), server.cpu(), client_cpu()
         rate = self.run(server, count, 30 + 5 * seconds)
@@ -104,6 +113,42 @@ class Load:
                       'server_cpu_us': by_server / count * 1e6,
                       'client_busy': by_client / took,
                       'machine_busy': (by_server + by_client) / took / CORES}
+
+
+class Site(Load):
+    """A page of a site, over TLS: as long as httpd makes it in HTTP/1.1,
+    where is_right(body) holds.  `coding`: what the client accepts, and must
+    get."""
+
+    def __init__(self, path, c, m, is_right, coding=None):
+        super().__init__(path, c, m)
+        self.is_right, self.coding = is_right, coding
+        if coding:
+            self.argv = ['-H', 'accept-encoding: ' + coding]
+
+    @staticmethod
+    def size_of(_):
+        return None     # not known before it is asked for
+
+    def ask(self, server):
+        """The length of the page's body."""
+        request = urllib.request.Request(
+            'https://localhost:%d%s' % (server.tls, self.path),
+            headers={'Accept-Encoding': self.coding} if self.coding else {})
+        with urllib.request.urlopen(request, timeout=20,
+                                    context=tls_context('http/1.1')) as got:
+            body = got.read()
+            if (got.headers['Content-Encoding'] != self.coding
+                    or not self.is_right(body)):
+                raise Failed('%s is not what it should be' % self.path)
+        return len(body)
+
+    def few(self):
+        return 2 * self.c * self.m
+
+    def __call__(self, server, seconds):
+        self.size = self.ask(server)
+        return super().__call__(server, seconds)
 
 
 class Far:
@@ -239,7 +284,8 @@ def busy_workers(server):
 class Row:
     """`few`: long and steady, so that few rounds will do.  `setup`: one of
     servers.SETUPS.  `fresh`: it needs a server that has done nothing yet.
-    `needs`: what else it does, "backend", "module" or "way"."""
+    `needs`: what else it does: "backend", "node", "php", "module", "way",
+    "crs" or "brotli"."""
 
     def __init__(self, name, title, unit, measure, servers=None,
                  section='main', few=False, setup='static', fresh=False,
@@ -251,7 +297,8 @@ class Row:
         self.more_is_better = unit == 'req/s'
 
     def runs_on(self, name):
-        return self.servers is None or name in self.servers
+        return (name != 'http1' if self.servers is None
+                else name in self.servers)
 
 
 def load(name, title, *args, **more):
@@ -346,5 +393,36 @@ def scaling():
                    setup='large')
 
 
+def sites():
+    """What sites do with httpd; each also by HTTP/1.1."""
+    for name, title, path, is_right, coding, needs in (
+            ('plain', 'small file beside mod_security', '/plain/a.png',
+             lambda body: len(body) == 700, None, 'crs'),
+            ('crs', 'small file, rules of OWASP', '/crs/a.png',
+             lambda body: len(body) == 700, None, 'crs'),
+            ('ssi', 'server-side includes', '/ssi/a.shtml',
+             lambda body: 16000 <= len(body) < 16100, None, None),
+            ('listing', 'listing of %d files' % LISTED, '/list/',
+             lambda body: body.count(b'href="file-') == LISTED, None, None),
+            ('brotli', '60 KB of CSS, mod_brotli', '/br/style.css',
+             lambda body: 1000 < len(body) < 30000, 'br', 'brotli'),
+            ('deflate', '60 KB of CSS, mod_deflate', '/deflate/style.css',
+             lambda body: len(zlib.decompress(body, 31)) == 60000, 'gzip',
+             None),
+            ('node', 'page by Node, proxied', '/node/', is_page, None, 'node'),
+            ('php', 'page by php-fpm', '/php/page.php', is_page, None,
+             'php')):
+        for c, m in (1, 10), (8, 10):
+            yield Row('site-%s-%dx%d' % (name, c, m),
+                      '%s, %d x %d' % (title, c, m), 'req/s',
+                      Site(path, c, m, is_right, coding), section='site',
+                      servers=(*HTTPD, 'http1'), setup='site', needs=needs)
+
+
+def is_page(body):
+    """Of page.js or page.php."""
+    return body.count(b'<li>') == 100 and body.endswith(b'</html>\n')
+
+
 ROWS = [*small_files(), *proxied(), *uploads(), *far_away(), *memory(),
-        *behind_slow(), *http1(), *scaling()]
+        *behind_slow(), *sites(), *http1(), *scaling()]

@@ -29,6 +29,14 @@ SETUPS = {
     'dynamic': {'more': ('bench', 'dav', 'dav_fs', 'proxy', 'proxy_http'),
                 'threads': 64, 'streams': 100}}
 SETUPS['large'] = {**SETUPS['dynamic'], 'threads': 256, 'streams': 1000}
+# what is not installed is not loaded
+SETUPS['site'] = {'more': ('unique_id', 'security2', 'include', 'brotli',
+                           'proxy', 'proxy_http', 'proxy_fcgi'),
+                  'threads': 64, 'streams': 200}
+
+
+# the rules of OWASP, as Debian's modsecurity-crs has them
+CRS = '/etc/modsecurity/crs/crs-setup.conf', '/usr/share/modsecurity-crs/rules'
 
 
 def output_of(*argv):
@@ -70,11 +78,12 @@ class Server:
     listens = 'tls', 'clear'    # the ports that it has
     alone = ()                  # arguments for a single process
     setup = 'static'            # of SETUPS
+    http1 = False               # h2load is to speak HTTP/1.1 with it
 
-    def __init__(self, name, base, backend=None):
-        """`backend`: the server that /proxy leads to."""
+    def __init__(self, name, base, backends=None):
+        """`backends`: those of BACKENDS that run, by name."""
         self.name, self.base, self.proc = name, base, None
-        self.backend = backend
+        self.backends = backends or {}
         self.dir = os.path.join(base, name)
         self.access_log = os.path.join(self.dir, 'access.log')
         self.error_log = os.path.join(self.dir, 'error.log')
@@ -96,12 +105,17 @@ class Server:
         with open(conf, 'w') as f:
             f.write(text.substitute(
                 keys, dir=self.dir, root=self.base, cores=CORES, tls=self.tls,
-                clear=self.clear,
-                backend=self.backend.clear if self.backend else 9,
-                threads=setup['threads'], workers=2 * setup['threads'],
+                clear=self.clear, **self.addresses(), threads=setup['threads'], workers=2 * setup['threads'],
                 streams=setup['streams'],
                 user=user.replace('%s', ACCOUNT) if ACCOUNT else ''))
         return conf
+
+    def addresses(self):
+        """Where the backends are; one that does not run has a port that
+        refuses, or a socket that is not there."""
+        return {name: getattr(self.backends[name], kind.listens[0])
+                if name in self.backends else 9
+                for name, kind in BACKENDS.items()}
 
     def start(self, prefix=(), alone=False, user=None):
         """Starts the server and waits until its ports answer."""
@@ -228,6 +242,12 @@ class Httpd(Server):
         socache_shmcb ssl status'''.split()
 
     @classmethod
+    def lacks(cls, module, *more):
+        """Which of these files is not there, or None."""
+        return next((p for p in (cls.modules + '/mod_%s.so' % module, *more)
+                     if not os.path.exists(p)), None)
+
+    @classmethod
     def missing(cls):
         return next((p for p in (APXS or 'apxs', cls.program, cls.path)
                      if not os.path.exists(p)), None)
@@ -265,6 +285,24 @@ class H2x(Httpd):
             r'[\w.-]+', commit) else ' in httpd', super().version())
 
 
+class Other(H2x):
+    """Another build of mod_h2x; its path is set when it is known."""
+    title, path = 'other mod_h2x', ''
+
+    @classmethod
+    def version(cls):
+        return 'other mod_h2x: ' + cls.path
+
+
+class Http1(H2x):
+    """The httpd of mod_h2x, by HTTP/1.1."""
+    title, http1 = 'HTTP/1.1', True
+
+    @classmethod
+    def version(cls):
+        return 'HTTP/1.1 of the httpd with mod_h2x'
+
+
 class Nginx(Server):
     title, program = 'nginx', find('nginx')
     alone = ['-g', 'master_process off;']
@@ -287,6 +325,33 @@ class Backend(Nginx):
         return [self.program, '-p', self.dir, '-e', self.error_log, '-c', conf]
 
 
+class Node(Server):
+    """A page by Node, which /node leads to."""
+    title, program, listens = 'Node', find('node', 'nodejs'), ('clear',)
+
+    def command(self):
+        return [self.program, HERE + '/page.js', str(self.clear)]
+
+
+class Php(Server):
+    """php-fpm, for what is below /php."""
+    title, listens = 'php-fpm', ('socket',)
+    program = find('php-fpm', *map('php-fpm8.{}'.format, range(9, -1, -1)),
+                   'php-fpm7.4')
+
+    def command(self):
+        # the length of a socket's name is limited
+        self.socket = os.path.join(self.dir, 'php')
+        return [self.program, '-n', '-F', '-O', '-y', self.configure(
+            'php-fpm.conf', 'user = %s\ngroup = %s\n'
+            'listen.owner = %s\nlisten.group = %s')]
+
+    @staticmethod
+    def answers(path):
+        with socket.socket(socket.AF_UNIX) as sock:
+            return not sock.connect_ex(path)
+
+
 class H2o(Server):
     title, program = 'h2o', find('h2o')
 
@@ -298,4 +363,6 @@ class H2o(Server):
         return [self.program, '-c', self.configure('h2o.conf', 'user: %s')]
 
 
-SERVERS = {'h2x': H2x, 'stock': Httpd, 'nginx': Nginx, 'h2o': H2o}
+SERVERS = {'h2x': H2x, 'other': Other, 'stock': Httpd, 'http1': Http1,
+           'nginx': Nginx, 'h2o': H2o}
+BACKENDS = {'backend': Backend, 'node': Node, 'php': Php}

@@ -109,6 +109,26 @@ def test_http1_table():
         "work http2-16x10", "900", "300", "3", "1,000", "0.9"]
 
 
+def test_site_tables():
+    """Requests a second, and what they cost: there less is better.  Servers
+    that are in no such row have no column."""
+    run = {**RUN, "names": ["h2x", "stock", "http1", "nginx"],
+           "titles": {**RUN["titles"], "http1": "HTTP/1.1"}}
+    row = types.SimpleNamespace(name="site", title="page", unit="req/s",
+                                section="site", more_is_better=True)
+    one = report.summarise([row], {"site": {
+        "h2x": cell(50, 50, server_cpu_us=30),
+        "stock": cell(100, 100, server_cpu_us=40),
+        "http1": cell(200, 200, server_cpu_us=20)}}, run)
+    lines = lines_of(report.markdown(one)[0])
+    assert lines[0] == ["work", "mod_h2x", "mod_http2", "HTTP/1.1",
+                        "against mod_http2", "against HTTP/1.1", "spread"]
+    assert lines[2] == ["page, req/s", "50", "100", "200", "0.5", "0.25",
+                        "0 %"]
+    assert lines[3][4:] == ["mod_h2x / mod_http2", "mod_h2x / HTTP/1.1"]
+    assert lines[5] == ["page", "30", "40", "20", "0.75", "1.5"]
+
+
 def test_scaling_table():
     one = summary(
         ("a", "req/s", "streams", {"h2x": cell(100, machine_busy=0.5)}),
