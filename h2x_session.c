@@ -22,7 +22,7 @@
 #define ANSWERS_MAX 10000
 
 /* Marks the PING that goes with the first GOAWAY. */
-static const uint8_t drain_mark[8] = "h2xdrain";
+static const uint8_t drain_mark[8] = { 'h', '2', 'x', 'd', 'r', 'a', 'i', 'n' };
 
 static nghttp2_session_callbacks *callbacks;
 

@@ -41,7 +41,7 @@ static apr_uint32_t child_wider_by;
 #define PAUSE_MIN (100 * 1000)
 
 /* Marks the PINGs that measure. */
-static const uint8_t mark[8] = "h2xwindo";
+static const uint8_t mark[8] = { 'h', '2', 'x', 'w', 'i', 'n', 'd', 'o' };
 
 void h2x_session_init_windows(h2x_session *session, const server_rec *s)
 {

@@ -7,6 +7,7 @@ import socket
 import threading
 
 import websockets
+import websockets.legacy.server
 import wsproto
 import wsproto.connection
 from wsproto import events
@@ -46,7 +47,8 @@ class Server:
         self.loop.close()
 
     async def _start(self):
-        self.server = await websockets.serve(
+        # the interface that versions 10 to 15 have alike
+        self.server = await websockets.legacy.server.serve(
             self._handle, "127.0.0.1", 0, process_request=self._check,
             max_size=None, ping_interval=None, close_timeout=5,
             subprotocols=["chat"])

@@ -138,7 +138,7 @@ static void pass_fence(void)
     h2x_watch_forget(watch, &fence->entry);
 }
 
-static int start(void **state)
+static int start_watch(void **state)
 {
     int failed = unit_setup(state);
 
@@ -146,7 +146,7 @@ static int start(void **state)
 }
 
 /* No callback is under way when sockets are closed. */
-static int stop(void **state)
+static int stop_watch(void **state)
 {
     h2x_watch_stop(watch);
     return unit_teardown(state);
@@ -560,7 +560,7 @@ TEST(many_threads)
 }
 
 #define WATCH_TEST(name) \
-    cmocka_unit_test_setup_teardown(name, start, stop)
+    cmocka_unit_test_setup_teardown(name, start_watch, stop_watch)
 
 int main(void)
 {

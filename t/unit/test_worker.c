@@ -355,8 +355,8 @@ TEST(stop_ends_threads)
     assert_int_equal(h2x_workers_withdraw(workers, &work->source), 1);
 }
 
-static void *APR_THREAD_FUNC stop(apr_thread_t *thread UNUSED,
-                                  void *baton UNUSED)
+static void *APR_THREAD_FUNC stop_workers(apr_thread_t *thread UNUSED,
+                                          void *baton UNUSED)
 {
     unit_raise(OTHER);
     h2x_workers_stop(workers);
@@ -373,7 +373,7 @@ TEST(stop_waits_for_work_that_was_begun)
     start(0, 2, FOREVER);
     offer(work, 5);
     assert_true(unit_await(BEGUN, 2));
-    apr_thread_create(&thread, NULL, stop, NULL, unit_pool);
+    apr_thread_create(&thread, NULL, stop_workers, NULL, unit_pool);
     assert_true(unit_await(OTHER, 1));
     apr_sleep(20000);
     assert_int_equal(unit_value(OTHER), 1);
