@@ -1,15 +1,18 @@
 """Attacks with request heads."""
 
 import contextlib
+import itertools
+import random
 
 import pytest
 
 import test_malformed
 from lib import backend, h2raw, inside, upgrade
 from lib.h2raw import ContinuationFrame, HeadersFrame
-from stage import MANY, row
+from stage import CODES, MANY, row
 
 CONFIG = """
+H2WebSockets on
 ProxyPass /to/ http://127.0.0.1:${BACKEND}/ disablereuse=on
 """
 MODULES = "proxy proxy_http"
@@ -298,6 +301,88 @@ def test_trailers(stage):
                     or field[0] not in r.text.lower(), "%s: %s", field,
                     r.text)
     stage.tell("refused or dropped")
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS",
+           "TRACE", "PROPFIND", "PRI", "get", "", None]
+
+#: Other pseudo-fields and Host, each with what it may be; None: not there.
+SUBSETS = {
+    ":scheme": [None, "http"],
+    ":authority": [None, "localhost:443"],
+    ":path": [None, "/small.html"],
+    ":protocol": [None, "websocket"],
+    "host": [None, "localhost:443", "localhost"],
+}
+
+#: The same for random heads.
+VALUES = {
+    ":scheme": [None, "http", "https", "HTTP", "ftp", "", "a b"],
+    ":authority": [None, "localhost", "localhost:80", "localhost:", ":80", "",
+                   "[::1]", "a@localhost", "*", "localhost:99999", "a b"],
+    ":path": [None, "/small.html", "/t/env?a", "*", "", "//small.html", "x",
+              "http://localhost/small.html", "/%2e%2e/", "/%00", "/a#b",
+              "localhost:443"],
+    ":protocol": [None, None, "websocket", "WebSocket", "connect-udp", ""],
+    "host": [None, None, "localhost", "localhost:80", "other.example", "",
+             "[::1]:80", "a@localhost"],
+    "expect": [None, None, None, "100-continue", "x"],
+    "content-length": [None, None, None, "0", "3", "4", "-1"],
+    "te": [None, None, None, "trailers", "gzip"],
+    "upgrade": [None, None, None, "websocket"],
+    "cookie": [None, None, None, "a=b", ""],
+    "priority": [None, None, None, "u=1", "u=9"],
+}
+
+
+def all_heads():
+    for method in METHODS:
+        for values in itertools.product(*SUBSETS.values()):
+            yield dict(zip([":method", *SUBSETS], [method, *values]))
+
+
+def random_heads(count, seed):
+    """Values of VALUES, or of any bytes."""
+    source = random.Random(seed)
+    names = {":method": METHODS, **VALUES}
+    for _ in range(count):
+        yield {name: source.choice(values) if source.random() > 0.02
+               else source.randbytes(source.randrange(20))
+               for name, values in names.items()}
+
+
+def ask(c, one):
+    """Sends a head with a body of three bytes, or without any."""
+    fields = [x for x in one.items() if x[1] is not None]
+    has_body = one[":method"] in ("POST", "PUT", "CONNECT")
+    r = c.start(fields, end=not has_body)
+    if has_body:
+        c.data(r.id, b"abc", end=True)
+    return r
+
+
+@row(40, "heads without pseudo-fields", r"", lines=MANY, needs="h2x",
+     extra=100000)
+@pytest.mark.parametrize("heads", [
+    pytest.param(all_heads, id="all"),
+    pytest.param(lambda: random_heads(2000, seed=40), id="random")])
+def test_heads(stage, heads):
+    """Each gets an answer; four at a time, since streams that are lost by
+    errors are counted."""
+    asked, found = list(heads()), set()
+    for at in range(0, len(asked), 4):
+        c = stage.connect()
+        rs = [(one, ask(c, one)) for one in asked[at:at + 4]]
+        c.pump(lambda: c.goaways or all(r.done for _, r in rs))
+        stage.check(not c.goaways, "%s after %s", c.end(), rs)
+        for one, r in rs:
+            what = str(r.status or CODES.get(r.reset, r.reset))
+            found.add(what)
+            stage.check(r.status or r.reset == h2raw.PROTOCOL_ERROR,
+                        "%s: %s", one, what)
+        c.close()
+    stage.check("200" in found, "nothing is served")
+    stage.tell("%s for %d heads" % (", ".join(sorted(found)), len(asked)))
 
 
 @row(36, "late and odd upgrades (CVE-2019-0197, CVE-2021-31618)",

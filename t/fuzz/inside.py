@@ -24,6 +24,7 @@ ServerName localhost
 User %(user)s
 Group %(group)s
 Listen 127.0.0.1:%(port)d
+Listen 127.0.0.1:%(port_2)d
 ErrorLog /dev/stderr
 LogLevel crit h2x:trace1
 CustomLog /dev/null "%%r %%I %%O %%{H2_STREAM_TAG}e"
@@ -44,6 +45,28 @@ H2Push on
 H2Padding 3
 """
 
+#: What one of them has beyond that.
+MORE = {
+    "inside_server": "LoadModule fuzz_server_module %(module)s",
+    "inside_heads": """
+LoadModule fuzz_heads_module %(module)s
+H2Guard 0
+H2PushResource /s
+H2EarlyHints on
+H2EarlyHint Link </t>;rel=preload
+<VirtualHost 127.0.0.1:%(port)d>
+    ServerName localhost
+</VirtualHost>
+<VirtualHost 127.0.0.1:%(port)d>
+    ServerName other.example
+    Protocols http/1.1
+</VirtualHost>
+<VirtualHost 127.0.0.1:%(port_2)d>
+    H2ProxyRequests on
+    H2WebSockets off
+</VirtualHost>
+"""}
+
 #: A fuzzer's log has what libFuzzer says, not what clients are told.
 NOISE = "[h2x:"
 
@@ -55,17 +78,18 @@ def main(module, asan, *args):
         with open(os.path.join(path, "s"), "w") as f:
             f.write("x" * 3000)
         user, group = lib_server.account()
-        port, = lib_server.free_ports(1)
+        port, port_2 = lib_server.free_ports(2)
         names = ["mpm_event", "authz_core", "logio"]
-        more = "LoadModule fuzz_server_module %s" % module \
-            if module.endswith("inside_server.so") else ""
+        places = {"module": module, "port": port, "port_2": port_2}
+        more = MORE.get(os.path.basename(module)[:-len(".so")], "") % places
         config = os.path.join(path, "httpd.conf")
         with open(config, "w") as f:
             f.write(CONFIG % {
                 "modules": "\n".join(map(lib_server.load_line, names)),
-                "module": module, "more": more, "dir": path, "user": user,
-                "group": group, "port": port})
+                "more": more, "dir": path, "user": user, "group": group,
+                **places})
         env = dict(os.environ, LD_PRELOAD=asan, FUZZ_PORT=str(port),
+                   FUZZ_PORT_2=str(port_2),
                    FUZZ_ARGS="\n".join(args),
                    ASAN_OPTIONS="detect_leaks=0:handle_segv=2:"
                                 "alloc_dealloc_mismatch=0")

@@ -7,21 +7,15 @@
  * At the end all connections have to end.
  */
 
-#include "fuzz.h"
+#include "client.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
-
-#include <apr_atomic.h>
 
 #include <httpd.h>
 #include <http_config.h>
@@ -30,30 +24,9 @@
 
 const int fuzz_is_in_child = 1;
 
-#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-#define NO_SETTINGS "\0\0\0\4\0\0\0\0\0"
 #define CLIENTS 3
-#define PATIENCE_MS 10000
 
 /* ---- the server's part ---- */
-
-static apr_uint32_t connections; /* that httpd has */
-
-static apr_status_t count_end(void *unused UNUSED)
-{
-    apr_atomic_dec32(&connections);
-    return APR_SUCCESS;
-}
-
-static int count(conn_rec *c, void *csd UNUSED)
-{
-    if (!c->master) {
-        apr_atomic_inc32(&connections);
-        apr_pool_cleanup_register(c->pool, NULL, count_end,
-                                  apr_pool_cleanup_null);
-    }
-    return OK;
-}
 
 static int do_echo(request_rec *r)
 {
@@ -135,7 +108,7 @@ static int handle(request_rec *r)
 
 static void register_hooks(apr_pool_t *p UNUSED)
 {
-    ap_hook_pre_connection(count, NULL, NULL, APR_HOOK_FIRST);
+    client_register_hooks();
     ap_hook_handler(handle, NULL, NULL, APR_HOOK_FIRST);
 }
 
@@ -148,29 +121,12 @@ module AP_MODULE_DECLARE_DATA fuzz_server_module = {
 static int sockets[CLIENTS]; /* -1: not connected */
 static int at;               /* the one that steps are about */
 
-static int join(int with_preface)
-{
-    struct sockaddr_in address = { 0 };
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    address.sin_family = AF_INET;
-    address.sin_port = htons((uint16_t)atoi(getenv("FUZZ_PORT")));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    FUZZ_CHECK(fd >= 0);
-    FUZZ_CHECK(!connect(fd, (struct sockaddr *)&address, sizeof(address)));
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    if (with_preface) {
-        send(fd, PREFACE NO_SETTINGS,
-             sizeof(PREFACE) + sizeof(NO_SETTINGS) - 2, MSG_NOSIGNAL);
-    }
-    return fd;
-}
-
 /* The connection of the step, made when there is none. */
 static int current(void)
 {
     if (sockets[at] < 0) {
-        sockets[at] = join(1);
+        sockets[at] = client_join("FUZZ_PORT");
+        client_greet(sockets[at]);
     }
     return sockets[at];
 }
@@ -267,7 +223,7 @@ static void step_switch(void)
 static void step_plain(void)
 {
     hang_up(0);
-    sockets[at] = join(0);
+    sockets[at] = client_join("FUZZ_PORT");
 }
 
 static void step_reset(void)
@@ -305,18 +261,13 @@ static void (*const steps[256])(void) = {
 /* All clients go; the server notices that, whatever it does. */
 static void finish(void)
 {
-    int ms;
-
     for (at = 0; at < CLIENTS; ++at) {
         if (sockets[at] >= 0) {
             hear(sockets[at], 1);
             hang_up(0);
         }
     }
-    for (ms = 0; apr_atomic_read32(&connections); ++ms) {
-        FUZZ_CHECK(ms < PATIENCE_MS);
-        apr_sleep(1000);
-    }
+    client_await_end();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -72,7 +72,7 @@ compile() { # object source
 # All rooms, of which a fuzzer links those that it calls, as a unit test does.
 echo "Building the rooms for fuzzers"
 for source in "$top"/h2x_*.c "$top"/t/unit/{stubs,session}.c \
-    "$here"/{fuzz,input,wire}.c; do
+    "$here"/{client,fuzz,input,wire}.c; do
     compile "$objects/$(basename "$source" .c).o" "$source"
 done
 ar rcs "$objects/librooms.a" "$objects"/*.o
@@ -91,7 +91,7 @@ build_inside() { # name
     "$cc" "${cflags[@]}" -shared -shared-libasan -Wl,-Bsymbolic \
         -o "$module" \
         "$inside/mod_h2x.o" "$inside/inside.o" "$inside/inside_$1.o" \
-        "$objects"/h2x_*.o "$objects/input.o" -Wl,--whole-archive \
+        "$objects"/h2x_*.o "$objects"/{client,input}.o -Wl,--whole-archive \
         "$(runtime fuzzer_no_main.a)" \
         -Wl,--no-whole-archive "${libs[@]}" -lstdc++ -lm
     printf '#!/bin/bash\nPYTHONDONTWRITEBYTECODE=1 exec %q %q %q %q "$@"\n' \

@@ -184,9 +184,23 @@ def server():
     yield Clients().step(b"H").step(b"R", 10, *preface[:10]).step(b"p", 99)
 
 
+def heads():
+    """Numbers of pseudo-fields and values: see inside_heads.c."""
+    get, connect, websocket, host = 0x0f, 0x05, 0x1f, 0x20
+    ended, more = 0x40, 0x80
+    for port in (0, 1):
+        yield bytes((port, get | ended, 0, 0, 0, 0,
+                     get | host, 3, 0, 1, 3, 1,
+                     get | more, 3, 0, 0, 1, 2, 0, 0, 1, 9))
+        yield bytes((port, connect, 1, 2, connect | host, 1, 2, 0,
+                     websocket | more, 1, 0, 0, 0, 0, 1, 7, 10))
+        yield bytes((port, get | ended, 4, 0, 0, 2, get | ended, 2, 1, 3, 4,
+                     0x0b | host | ended, 0, 0, 3, 0))
+
+
 #: One function for each fuzzer that has seeds; without any it starts empty.
-SEEDS = {"conf": conf, "frames": frames, "link": link, "priority": priority,
-         "server": server}
+SEEDS = {"conf": conf, "frames": frames, "heads": heads, "link": link,
+         "priority": priority, "server": server}
 
 
 def main(name, directory):
