@@ -80,8 +80,9 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame,
     const char *limit;
 
     h2x_session_note(session, H2X_EVENT_FIELD);
-    if (!stream || frame->hd.type != NGHTTP2_HEADERS) {
-        return 0;
+    if (!stream || h2x_session_go_on(session)
+        || frame->hd.type != NGHTTP2_HEADERS) {
+        return h2x_session_go_on(session);
     }
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return h2x_head_add_trailer(stream, session->params.server,
@@ -163,11 +164,10 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
     }
     if (frame->hd.type == NGHTTP2_PRIORITY_UPDATE) {
         h2x_session_update_priority(session, frame->hd.stream_id);
-        return 0;
     }
     if (!stream || (frame->hd.type != NGHTTP2_HEADERS
                     && frame->hd.type != NGHTTP2_DATA)) {
-        return 0;
+        return h2x_session_go_on(session);
     }
     stream->bytes_in += H2X_FRAME_HEAD_LEN + frame->hd.length;
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
@@ -180,7 +180,7 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
     if (frame->hd.type == NGHTTP2_HEADERS) {
         end_head(session, stream, frame);
     }
-    return 0;
+    return h2x_session_go_on(session);
 }
 
 static int on_data_chunk_recv(nghttp2_session *ng, uint8_t flags, int32_t id,
@@ -244,10 +244,11 @@ static int on_invalid_frame_recv(nghttp2_session *ng,
 void h2x_session_settle(h2x_session *session)
 {
     if (session->received) {
+        h2x_session_check_outside(session);
         nghttp2_session_consume_connection(session->ng, session->received);
         session->received = 0;
     }
-    h2x_session_check_guard(session);
+    h2x_session_end_condemned(session);
     if (session->drained && !session->goaway_said) {
         h2x_session_goaway(session);
     }
@@ -269,7 +270,7 @@ apr_status_t h2x_session_give_up(h2x_session *session, ssize_t error)
 apr_status_t h2x_session_receive(h2x_session *session, const char *data,
                                  apr_size_t len)
 {
-    ssize_t n;
+    ssize_t n = 0;
 
     h2x_lock_check(session->params.lock);
     if (session->state == H2X_SESSION_CLOSED) {
@@ -279,8 +280,11 @@ apr_status_t h2x_session_receive(h2x_session *session, const char *data,
         return APR_EAGAIN;
     }
     h2x_session_scan(session, data, len);
-    n = session->excess ? 0 : nghttp2_session_mem_recv(session->ng,
-                                  (const uint8_t *)data, len);
+    if (h2x_session_go_on(session) == 0) {
+        h2x_session_enter(session);
+        n = nghttp2_session_mem_recv(session->ng, (const uint8_t *)data, len);
+        h2x_session_leave(session);
+    }
     if (n == NGHTTP2_ERR_BAD_CLIENT_MAGIC) {
         h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
                             "client did not send the preface");
@@ -291,7 +295,7 @@ apr_status_t h2x_session_receive(h2x_session *session, const char *data,
                             "too many frames to answer at once");
     }
     h2x_session_settle(session);
-    if (n < 0 && !session->is_condemned) {
+    if (n < 0 && h2x_session_go_on(session) == 0) {
         return h2x_session_give_up(session, n);
     }
     return APR_SUCCESS;
@@ -303,6 +307,7 @@ void h2x_session_consumed(h2x_session *session, h2x_stream *stream,
     h2x_lock_check(session->params.lock);
     if (!stream->is_closed) {
         if (len) {
+            h2x_session_check_outside(session);
             nghttp2_session_consume_stream(session->ng, stream->id, len);
         }
         h2x_session_widen(session, stream);
@@ -401,6 +406,7 @@ static int submit_settings(h2x_session *session, const server_rec *s)
         settings[count].settings_id = NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL;
         settings[count++].value = 1;
     }
+    h2x_session_check_outside(session);
     rv = nghttp2_submit_settings(session->ng, NGHTTP2_FLAG_NONE, settings,
                                  count);
     if (rv == 0) {
@@ -465,11 +471,25 @@ apr_status_t h2x_session_create(h2x_session **psession,
         return APR_ENOMEM;
     }
     if (submit_settings(session, s) || submit_origins(session)) {
+        h2x_session_check_outside(session);
         nghttp2_session_del(session->ng);
         return APR_EGENERAL;
     }
     *psession = session;
     return APR_SUCCESS;
+}
+
+static int upgrade_ng(h2x_session *session, const h2x_first_request *first)
+{
+    int rv;
+
+    h2x_session_enter(session);
+    rv = nghttp2_session_upgrade2(session->ng,
+                                  (const uint8_t *)first->settings,
+                                  first->settings_len,
+                                  !strcmp(first->method, "HEAD"), NULL);
+    h2x_session_leave(session);
+    return rv;
 }
 
 apr_status_t h2x_session_upgrade(h2x_session *session,
@@ -484,10 +504,7 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
     if ((first->body_len
          && h2x_stream_feed_locked(stream, first->body, first->body_len)
                 != APR_SUCCESS)
-        || nghttp2_session_upgrade2(session->ng,
-                                    (const uint8_t *)first->settings,
-                                    first->settings_len,
-                                    !strcmp(first->method, "HEAD"), NULL)) {
+        || upgrade_ng(session, first)) {
         h2x_session_release(session, stream);
         return APR_EINVAL;
     }
@@ -511,6 +528,7 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
 void h2x_session_destroy(h2x_session *session)
 {
     ap_assert(session->stream_count == 0 && session->windows.wider_by == 0);
+    h2x_session_check_outside(session);
     nghttp2_session_del(session->ng);
     h2x_diary_clear(&session->diary);
     free(session->early);

@@ -424,6 +424,7 @@ static int submit(h2x_session *session, h2x_stream *stream)
         return 0;
     }
     if (rv == 0 && stream->responded) {
+        h2x_session_check_outside(session);
         /* it says so when there is nothing to resume */
         nghttp2_session_resume_data(session->ng, stream->id);
     }
@@ -443,6 +444,16 @@ static int submit_news(h2x_session *session)
         }
     }
     return 0;
+}
+
+static ssize_t send_ng(h2x_session *session, const uint8_t **data)
+{
+    ssize_t n;
+
+    h2x_session_enter(session);
+    n = nghttp2_session_mem_send(session->ng, data);
+    h2x_session_leave(session);
+    return n;
 }
 
 /* Copies a frame into the buffer, or keeps it until there is room. */
@@ -477,8 +488,7 @@ apr_status_t h2x_session_send(h2x_session *session, h2x_buffer *buffer)
     }
     do {
         n = submit_news(session);
-        while (n == 0
-               && (n = nghttp2_session_mem_send(session->ng, &data)) > 0) {
+        while (n == 0 && (n = send_ng(session, &data)) > 0) {
             n = write_frame(session, data, (size_t)n) - 1;
         }
         if (n < 0 && !session->buffer_full) {

@@ -22,10 +22,20 @@
 
 void h2x_session_condemn(h2x_session *session, uint32_t code, const char *why)
 {
+    if (!session->error_reason) {
+        session->error = code;
+        session->error_reason = why;
+    }
+}
+
+/* Ends the connection; logs why, unless nghttp2 has ended it already: see
+ * on_frame_send(). */
+static void terminate(h2x_session *session, uint32_t code, const char *why)
+{
     size_t queued = nghttp2_session_get_outbound_queue_size(session->ng);
 
+    h2x_session_check_outside(session);
     nghttp2_session_terminate_session(session->ng, code);
-    /* if nothing was queued, nghttp2 has ended it: see on_frame_send() */
     if (nghttp2_session_get_outbound_queue_size(session->ng) != queued) {
         session->is_condemned = 1;
         LOG(session, APLOG_INFO, "h2x(%s): closing the connection with %s: "
@@ -45,19 +55,30 @@ void h2x_session_suspect(h2x_session *session, h2x_event event)
     }
 }
 
-void h2x_session_check_guard(h2x_session *session)
+static void terminate_for_excess(h2x_session *session)
 {
     const server_rec *s = session->params.server;
     const h2x_price *price = &h2x_guard_prices[session->excess];
     int is_error = (price->budget == H2X_BUDGET_ERRORS);
     char why[128];
 
-    if (session->excess && !session->is_condemned) {
-        apr_snprintf(why, sizeof(why), "too many %s, see %s (%d)",
-                     price->name, is_error ? "H2MaxStreamErrors" : "H2Guard",
-                     (int)h2x_conf_get(s, is_error ? H2X_MAX_STREAM_ERRORS
-                                                   : H2X_GUARD));
-        h2x_session_condemn(session, NGHTTP2_ENHANCE_YOUR_CALM, why);
+    apr_snprintf(why, sizeof(why), "too many %s, see %s (%d)",
+                 price->name, is_error ? "H2MaxStreamErrors" : "H2Guard",
+                 (int)h2x_conf_get(s, is_error ? H2X_MAX_STREAM_ERRORS
+                                               : H2X_GUARD));
+    terminate(session, NGHTTP2_ENHANCE_YOUR_CALM, why);
+}
+
+void h2x_session_end_condemned(h2x_session *session)
+{
+    if (session->is_condemned) {
+        return;
+    }
+    if (session->error_reason) {
+        terminate(session, session->error, session->error_reason);
+    }
+    else if (session->excess) {
+        terminate_for_excess(session);
     }
 }
 
@@ -286,5 +307,5 @@ int h2x_session_on_begin_frame(nghttp2_session *ng,
         }
         break;
     }
-    return 0;
+    return h2x_session_go_on(session);
 }

@@ -152,6 +152,7 @@ void h2x_session_widen(h2x_session *session, h2x_stream *stream)
     }
     more = take(session, stream, windows->wanted - windows->initial
                                  - stream->wider_by);
+    h2x_session_check_outside(session);
     if (more && nghttp2_session_set_local_window_size(
                     session->ng, NGHTTP2_FLAG_NONE, stream->id,
                     windows->initial + stream->wider_by) != 0) {

@@ -4,7 +4,8 @@
  * A session: HTTP/2 as spoken on one connection, by nghttp2. It knows no
  * threads and no sockets: bytes are given to it and taken from it. All of
  * its functions want the session's lock held; nghttp2 is called from nowhere
- * else, and none of its callbacks sends or receives.
+ * else, and its callbacks only note what is to be done: see
+ * h2x_session_check_outside().
  */
 #ifndef H2X_SESSION_H
 #define H2X_SESSION_H

@@ -92,7 +92,12 @@ struct h2x_session {
     int32_t widest;         /* the widest window, before a SETTINGS frame */
     h2x_guard guard;
     h2x_event excess;       /* what was too much for it, or NONE */
+    uint32_t error;         /* with which to end the connection, and */
+    const char *error_reason; /* why; NULL: it is not to be ended */
     int is_condemned;       /* the connection is being ended, and why logged */
+#ifdef H2X_DEBUG
+    int in_nghttp2;         /* it may be calling back */
+#endif
     h2x_buffer *buffer;     /* that is being written */
     int buffer_full;
     const uint8_t *left;    /* of a frame that found no room */
@@ -136,9 +141,63 @@ static APR_INLINE void h2x_session_remove_news(h2x_stream *stream)
     }
 }
 
-/** Ends the connection with an error, and one line in the log. */
+/**
+ * Nothing may be called in nghttp2's callbacks but getters, submit functions,
+ * nghttp2_session_set_stream_user_data() and
+ * nghttp2_session_change_extpri_stream_priority(); releases without the fix
+ * of CVE-2026-27135 abort when a session is terminated there. In debug builds
+ * this asserts, before each call of another function, that no callback runs.
+ */
+static APR_INLINE void h2x_session_check_outside(const h2x_session *session)
+{
+#ifdef H2X_DEBUG
+    ap_assert(!session->in_nghttp2);
+#else
+    (void)session;
+#endif
+}
+
+/** Notes, in debug builds, that a function is called that calls back, */
+static APR_INLINE void h2x_session_enter(h2x_session *session)
+{
+    h2x_session_check_outside(session);
+#ifdef H2X_DEBUG
+    session->in_nghttp2 = 1;
+#endif
+}
+
+/** and that it has returned. */
+static APR_INLINE void h2x_session_leave(h2x_session *session)
+{
+#ifdef H2X_DEBUG
+    session->in_nghttp2 = 0;
+#else
+    (void)session;
+#endif
+}
+
+/**
+ * Ends the connection with an error, and one line in the log: in
+ * h2x_session_settle(), since callbacks of nghttp2 must not. The first error
+ * counts.
+ * @param why lives as long as the process
+ */
 void h2x_session_condemn(h2x_session *session, uint32_t code,
                          const char *why);
+
+/**
+ * Tells nghttp2, as the result of a callback, to stop receiving if the
+ * connection is to be ended.
+ */
+static APR_INLINE int h2x_session_go_on(const h2x_session *session)
+{
+    return (session->excess || session->error_reason)
+           ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
+/** Ends the connection if that was asked for, or if there was too much of
+ * something. */
+void h2x_session_end_condemned(h2x_session *session);
 
 /** Looks closer at an event that seems to be too much. */
 void h2x_session_suspect(h2x_session *session, h2x_event event);
@@ -154,9 +213,6 @@ static APR_INLINE void h2x_session_note(h2x_session *session, h2x_event event)
 /** Shows the guard what comes: all frames, as nghttp2 does not tell of those
  * that it ignores, and how long one takes to come. */
 void h2x_session_scan(h2x_session *session, const char *data, apr_size_t len);
-
-/** Ends the connection when there was too much of something. */
-void h2x_session_check_guard(h2x_session *session);
 
 /** nghttp2's callback for the head of a frame. */
 int h2x_session_on_begin_frame(nghttp2_session *ng,

@@ -157,8 +157,8 @@ def test_size_of_file(path):
     assert lines <= 700, "%s has %d lines" % (path, lines)
 
 
-def functions(path):
-    """Name, line and number of lines of each function of a source."""
+def bodies(path):
+    """Name, line and text of each function of a source."""
     text = code(path)
     for start in re.finditer(r"^\{", text, re.M):
         head = text[:start.start()].rstrip()
@@ -166,8 +166,14 @@ def functions(path):
             continue                    # a table or a struct
         name = re.findall(r"(\w+)\s*\(", head[head.rfind("\n\n") + 1:])
         end = text.index("\n}", start.start())
-        lines = text.count("\n", start.start(), end) + 2
-        yield (name or ["?"])[0], line_of(text, start.start()), lines
+        yield ((name or ["?"])[0], line_of(text, start.start()),
+               text[start.start():end])
+
+
+def functions(path):
+    """Name, line and number of lines of each function of a source."""
+    for name, line, body in bodies(path):
+        yield name, line, body.count("\n") + 2
 
 
 def test_functions_are_found():
@@ -181,6 +187,28 @@ def test_size_of_functions(path):
     for name, line, lines in functions(path):
         assert lines <= 60, "%s:%d: %s has %d lines" % (path, line, name,
                                                         lines)
+
+
+#: What callbacks of nghttp2 may call, and what has nothing to do with any
+#: session that is there.
+IN_CALLBACKS = re.compile(
+    r"nghttp2_(submit_\w+|session_get_\w+|session_want_\w+"
+    r"|session_set_stream_user_data"
+    r"|session_change_extpri_stream_priority"
+    r"|strerror|http2_strerror|is_fatal|option_\w+|session_callbacks_\w+"
+    r"|session_server_new3)$")
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES
+                                  if room(p) == "h2x_session"])
+def test_calls_that_callbacks_must_not_make(path):
+    """Before all others stands the assertion that no callback runs."""
+    for name, line, body in bodies(path):
+        checked = re.search(r"\bh2x_session_(check_outside|enter)\(", body)
+        for call in re.finditer(r"\b(nghttp2_\w+)\(", body):
+            assert IN_CALLBACKS.match(call[1]) or (
+                checked and checked.start() < call.start()), \
+                "%s:%d: %s() calls %s()" % (path, line, name, call[1])
 
 
 @pytest.mark.parametrize("path", SOURCES + HEADERS)

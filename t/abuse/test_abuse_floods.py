@@ -179,6 +179,15 @@ def test_after_the_end(stage):
     stage.stopped(c, h2raw.PROTOCOL_ERROR, CALM)
 
 
+@row(52, "PRIORITY_UPDATE on a stream, then SETTINGS of 1 byte "
+     "(CVE-2026-27135)", r"PROTOCOL_ERROR: PRIORITY_UPDATE", extra=0)
+def test_bad_settings_after_the_end(stage):
+    c = stage.connect()
+    c.raw(frame(0x10, 0, 1, struct.pack(">L", 1) + b"u=1")
+          + frame(4, 0, 0, b"1"))
+    stage.stopped(c, h2raw.PROTOCOL_ERROR)
+
+
 @row(28, "MAX_FRAME_SIZE 0", r"with PROTOCOL_ERROR")
 def test_frame_size_0(stage):
     c = stage.connect()

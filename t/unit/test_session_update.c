@@ -281,6 +281,30 @@ TEST(update_on_a_stream)
     begin();                        /* for teardown() */
 }
 
+/*
+ * What follows is not read, not even what has come with it: releases of
+ * nghttp2 without the fix of CVE-2026-27135 abort there. With assertions, a
+ * session that is terminated in a callback aborts with any release.
+ */
+TEST(update_on_a_stream_then_settings)
+{
+    static const char frames[] =
+        "\0\0\7\x10\0\0\0\0\1" "\0\0\0\1u=1" "\0\0\1\4\0\0\0\0\0" "x";
+
+    begin();
+    ask();
+    pump();
+    h2x_lock_acquire(lock);
+    assert_int_equal(h2x_session_receive(session, frames, sizeof(frames) - 1),
+                     APR_SUCCESS);
+    assert_int_equal(h2x_session_receive(session, "x", 1), APR_EAGAIN);
+    h2x_lock_release(lock);
+    assert_int_equal(unit_log_count, 1);
+    assert_non_null(strstr(unit_log_line, "PROTOCOL_ERROR: PRIORITY_UPDATE"));
+    check_error(NGHTTP2_PROTOCOL_ERROR);
+    begin();
+}
+
 TEST(update_of_stream_0)
 {
     begin();
@@ -388,6 +412,7 @@ int main(void)
         SESSION_TEST(early_is_bounded_before_settings),
         SESSION_TEST(early_is_bounded_when_streams_are_refused),
         SESSION_TEST(update_on_a_stream),
+        SESSION_TEST(update_on_a_stream_then_settings),
         SESSION_TEST(update_of_stream_0),
         SESSION_TEST(update_of_an_idle_push),
         SESSION_TEST(update_too_short),
