@@ -16,15 +16,15 @@
 #define FIELDS_MAX 4
 #define FIELD_OVERHEAD 32
 
-void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
-                         const char *name, const char *value,
-                         apr_size_t value_len)
+const char *h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
+                                const char *name, const char *value,
+                                apr_size_t value_len)
 {
     h2x_request_head *head = &stream->request;
     apr_size_t max = (apr_size_t)s->limit_req_line;
-    /* a little more is enough to see that it is too long */
+    int is_too_long = value_len > max;
     char *copy = apr_pstrmemdup(stream->pool, value,
-                                value_len > max ? max + 2 : value_len);
+                                is_too_long ? max : value_len);
 
     switch (name[1]) {
     case 'm':
@@ -45,6 +45,10 @@ void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
         }
         break;
     }
+    if (is_too_long) {
+        head->status = HTTP_REQUEST_URI_TOO_LARGE;
+    }
+    return is_too_long ? "LimitRequestLine" : NULL;
 }
 
 static char *copy(h2x_stream *stream, const char *text)
@@ -147,9 +151,12 @@ const char *h2x_head_add_field(h2x_stream *stream, const server_rec *s,
     const char *limit = count_field(head, s, name, name_len, value_len);
     int was_refused = head->status;
 
+    if (was_refused) {
+        return NULL;
+    }
     if (limit) {
         head->status = HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return was_refused ? NULL : limit;
+        return limit;
     }
     apr_table_addn(head->fields, h2x_field_name(stream->pool, name, name_len),
                    apr_pstrmemdup(stream->pool, value, value_len));

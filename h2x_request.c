@@ -229,13 +229,6 @@ static int check_limits(request_rec *r, const h2x_request_head *head)
     const apr_table_entry_t *entry;
     int i;
 
-    /* ap_read_request() takes one byte more than the directive says */
-    if (strlen(r->the_request) > (apr_size_t)r->server->limit_req_line + 1) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "h2x: request line exceeds LimitRequestLine (%d)",
-                      r->server->limit_req_line);
-        return HTTP_REQUEST_URI_TOO_LARGE;
-    }
     all = apr_table_elts(r->headers_in);
     entry = (const apr_table_entry_t *)all->elts;
     for (i = 0; i < all->nelts && !head->status; ++i) {

@@ -90,15 +90,13 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame,
                                     (const char *)value, value_len)
                ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
     }
-    if (name[0] == ':') {
-        h2x_head_add_pseudo(stream, session->params.server,
-                            (const char *)name, (const char *)value,
-                            value_len);
-        return 0;
-    }
-    limit = h2x_head_add_field(stream, session->params.server,
-                               (const char *)name, name_len,
-                               (const char *)value, value_len);
+    limit = (name[0] == ':')
+        ? h2x_head_add_pseudo(stream, session->params.server,
+                              (const char *)name, (const char *)value,
+                              value_len)
+        : h2x_head_add_field(stream, session->params.server,
+                             (const char *)name, name_len,
+                             (const char *)value, value_len);
     if (limit) {
         LOG(session, APLOG_INFO, "h2x(%s-%d): request field %.*s exceeds %s",
             LOG_ID(session), stream->id,

@@ -22,16 +22,21 @@ typedef struct h2x_first_request {
     apr_size_t body_len;
 } h2x_first_request;
 
-/** Keeps a pseudo-header field of a request (RFC 9113, section 8.3.1). */
-void h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
-                         const char *name, const char *value,
-                         apr_size_t value_len);
+/**
+ * Keeps a pseudo-header field of a request (RFC 9113, section 8.3.1). One that
+ * is longer than LimitRequestLine is cut off there, for the log, and the
+ * request will be refused with 414.
+ * @return NULL, or the name of the directive when the limit was exceeded
+ */
+const char *h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
+                                const char *name, const char *value,
+                                apr_size_t value_len);
 
 /**
  * Keeps a field of a request. Past LimitRequestFields (the crumbs of Cookie
  * are one) or LimitRequestFieldSize, nothing more is kept, and the request
  * will be refused with 431.
- * @return NULL, or the name of the directive when a limit was met first
+ * @return NULL, or the name of the directive when a limit is exceeded first
  */
 const char *h2x_head_add_field(h2x_stream *stream, const server_rec *s,
                                const char *name, apr_size_t name_len,
