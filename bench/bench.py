@@ -29,7 +29,7 @@ import report
 from client import Failed, Unable
 from rows import HTTPD, ROWS, Far, client_cpu
 from servers import (BACKENDS, CORES, CRS, HERE, SERVERS, TOP, Httpd,
-                     Other, output_of)
+                     Other, output_of, running)
 
 
 # --- running ----------------------------------------------------------------
@@ -83,20 +83,15 @@ def measure(rows, names, options):
     netem = 'way' in needs and delay.enter_namespace()
     base = files.make_base()
     try:
-        with contextlib.ExitStack() as stack:
-            files.make_site(base)
-            if netem:
-                Far.way = staticmethod(delay.by_netem)
-            elif 'way' in needs:
-                Far.way = staticmethod(
-                    delay.by_relay(files.build_program(base, 'relay')))
-            if needs & {'module', 'way'} and set(HTTPD) & set(names):
-                files.build_module(base, 'bench')
-            backends = {n: kind(n, base) for n, kind in BACKENDS.items()
-                        if n in needs}
-            for backend in backends.values():
-                stack.callback(backend.stop)
-                backend.start()
+        files.make_site(base)
+        if netem:
+            Far.way = staticmethod(delay.by_netem)
+        elif 'way' in needs:
+            Far.way = staticmethod(
+                delay.by_relay(files.build_program(base, 'relay')))
+        if needs & {'module', 'way'} and set(HTTPD) & set(names):
+            files.build_module(base, 'bench')
+        with running(needs, base) as backends:
             results = measure_all(rows, names, options, base, backends)
     finally:
         if options.keep:

@@ -47,9 +47,10 @@ class Client:
     """
 
     def __init__(self, port, sizes, window=1 << 24, buffer=None,
-                 tls=True, table=0):
+                 tls=True, table=0, coding=None):
         """`window`: octets of a response that it allows; `buffer`: of them,
-        what the kernel may hold while they are not read."""
+        what the kernel may hold while they are not read; `coding`: what it
+        accepts."""
         plain = socket.socket()
         plain.settimeout(10)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -60,6 +61,9 @@ class Client:
         if tls and self.sock.selected_alpn_protocol() != 'h2':
             raise Failed('the server did not select h2')
         self.sizes, self.input, self.next_id, self.pongs = sizes, b'', 1, 0
+        self.fields = b'\x01\x09localhost' + (
+            b'\x0f\x01%c%b' % (len(coding), coding.encode()) if coding
+            else b'')
         self.open = {}      # stream -> [path, answered, octets of body]
         table_push_window = struct.pack('>HIHIHI', 1, table, 2, 0, 4, window)
         self.sock.sendall(
@@ -72,8 +76,8 @@ class Client:
         one's stream."""
         out = b''
         for path in paths:
-            block = b'\x82\x87\x04%c%b\x01\x09localhost' % (
-                len(path), path.encode())
+            block = b'\x82\x87\x04%c%b%b' % (
+                len(path), path.encode(), self.fields)
             out += frame(HEADERS, END_STREAM | END_HEADERS, self.next_id,
                          block)
             self.open[self.next_id] = [path, False, 0]

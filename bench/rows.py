@@ -36,7 +36,8 @@ class Load:
                  connected=False):
         self.path, self.c, self.m, self.scheme = path, c, m, scheme
         self.connected = connected
-        self.upload, self.http1, self.argv = upload, http1, []
+        self.upload, self.http1 = upload, http1
+        self.coding, self.argv = None, []
         self.size = 0 if upload else self.size_of(path)
 
     @staticmethod
@@ -96,8 +97,12 @@ class Load:
             return 8 + 2 * self.c * self.m
         return max(20 * self.c * self.m, 500)
 
+    def prepare(self, server):
+        """To be called once a server has started, before run()."""
+
     def __call__(self, server, seconds):
         """Requests in a second."""
+        self.prepare(server)
         # warms the server up, and tells how many requests fill the time
         rate = self.run(server, self.few())
         count = max(round(rate * seconds / self.c), self.m) * self.c
@@ -122,16 +127,16 @@ class Site(Load):
 
     def __init__(self, path, c, m, is_right, coding=None):
         super().__init__(path, c, m)
-        self.is_right, self.coding = is_right, coding
+        self.is_right = is_right
         if coding:
+            self.coding = coding
             self.argv = ['-H', 'accept-encoding: ' + coding]
 
     @staticmethod
     def size_of(_):
-        return None     # not known before it is asked for
+        return 0        # not known before prepare()
 
-    def ask(self, server):
-        """The length of the page's body."""
+    def prepare(self, server):
         request = urllib.request.Request(
             'https://localhost:%d%s' % (server.tls, self.path),
             headers={'Accept-Encoding': self.coding} if self.coding else {})
@@ -141,14 +146,10 @@ class Site(Load):
             if (got.headers['Content-Encoding'] != self.coding
                     or not self.is_right(body)):
                 raise Failed('%s is not what it should be' % self.path)
-        return len(body)
+        self.size = len(body)
 
     def few(self):
         return 2 * self.c * self.m
-
-    def __call__(self, server, seconds):
-        self.size = self.ask(server)
-        return super().__call__(server, seconds)
 
 
 class Far:

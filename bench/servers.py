@@ -1,6 +1,7 @@
 """The servers that are compared: each a private one on loopback ports of its
 own, in a directory of its own, from a template in conf/."""
 
+import contextlib
 import os
 import pwd
 import re
@@ -366,3 +367,15 @@ class H2o(Server):
 SERVERS = {'h2x': H2x, 'other': Other, 'stock': Httpd, 'http1': Http1,
            'nginx': Nginx, 'h2o': H2o}
 BACKENDS = {'backend': Backend, 'node': Node, 'php': Php}
+
+
+@contextlib.contextmanager
+def running(needs, base):
+    """Those of BACKENDS that are in `needs`, by name, while they run."""
+    with contextlib.ExitStack() as stack:
+        backends = {n: kind(n, base) for n, kind in BACKENDS.items()
+                    if n in needs}
+        for backend in backends.values():
+            stack.callback(backend.stop)
+            backend.start()
+        yield backends

@@ -1,5 +1,5 @@
 """The benchmark: its figures, tables and chart, what it refuses, its relay;
-and one quick row of it."""
+and quick rows of it."""
 
 import json
 import os
@@ -20,6 +20,7 @@ BENCH = os.path.join(TOP, "bench")
 sys.path.append(BENCH)
 
 import client   # noqa: E402
+import cost     # noqa: E402
 import delay    # noqa: E402
 import files    # noqa: E402
 import report   # noqa: E402
@@ -274,23 +275,45 @@ def test_relay(tmp_path):
     assert times[1] - times[0] >= 2 * delay.MS / 1000
 
 
-# --- a row ---
+# --- costs ---
+
+def test_costs_side_by_side(capsys):
+    """The sum first, then the largest of any server."""
+    cost.show("calls", [{"all": 10, "read": 1, "open": 3, "none": 0},
+                        {"all": 1200, "mmap": 1000}], 2)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] \
+        == [["calls", "for", "a", "request"], ["10.00", "1,200.00", "all"],
+            ["0.00", "1,000.00", "mmap"], ["3.00", "0.00", "open"], []]
+
+
+# --- rows ---
 
 NEEDED = [tool for tool in ("h2load", "openssl", "nginx")
           if not shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin")]
 
 
-@pytest.mark.skipif(STOCK, reason="is about mod_h2x.so")
-@pytest.mark.skipif(bool(SANITIZE), reason="a sanitizer's build is no use")
-@pytest.mark.skipif(bool(NEEDED), reason="needs " + ", ".join(NEEDED))
-def test_quick_row(tmp_path):
-    run = subprocess.run(
-        [sys.executable, os.path.join(BENCH, "bench.py"), "--rows",
-         "1k-1x1,proxy-1x1", "--servers", "h2x,nginx", "--rounds", "1",
-         "--seconds", "0.5", "--results", str(tmp_path)],
+def needs_bench(test):
+    for skip, why in ((STOCK, "is about mod_h2x.so"),
+                      (SANITIZE, "a sanitizer's build is no use"),
+                      (NEEDED, "needs " + ", ".join(NEEDED))):
+        test = pytest.mark.skipif(bool(skip), reason=why)(test)
+    return test
+
+
+def bench(results, *args):
+    """One short round; returns the ended process."""
+    return subprocess.run(
+        [sys.executable, os.path.join(BENCH, "bench.py"), *args, "--rounds",
+         "1", "--seconds", "0.5", "--results", str(results)],
         env={**os.environ, "H2X_MODULE_SO": MODULE_SO}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         timeout=200 * PATIENCE)
+
+
+@needs_bench
+def test_quick_row(tmp_path):
+    run = bench(tmp_path, "--rows", "1k-1x1,proxy-1x1", "--servers",
+                "h2x,nginx")
     assert run.returncode == 0, run.stderr
     written = json.loads((tmp_path / "latest.json").read_text())
     assert [row["id"] for row in written["rows"]] == ["1k-1x1", "proxy-1x1"]
@@ -300,3 +323,20 @@ def test_quick_row(tmp_path):
         assert row["ratios"]["nginx"] > 0
     assert "1 KB file, 1 x 1, req/s" in run.stdout
     ElementTree.parse(str(tmp_path / "latest.svg"))
+
+
+@needs_bench
+def test_two_builds_by_turns(tmp_path):
+    """Rows of sites, with HTTP/1.1 and another build beside this one."""
+    run = bench(tmp_path, "--rows", "site-ssi-1x10,site-deflate-8x10",
+                "--servers", "h2x,http1", "--against", MODULE_SO)
+    assert run.returncode == 0, run.stderr
+    written = json.loads((tmp_path / "latest.json").read_text())
+    assert written["names"] == ["h2x", "other", "http1"]
+    assert [row["id"] for row in written["rows"]] == ["site-ssi-1x10",
+                                                      "site-deflate-8x10"]
+    for row in written["rows"]:
+        assert all(c["median"] > 0 for c in row["servers"].values())
+        assert set(row["ratios"]) == {"other", "http1"}
+    assert "against other mod_h2x" in run.stdout
+    assert "mod_h2x / HTTP/1.1" in run.stdout
