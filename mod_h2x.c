@@ -193,23 +193,19 @@ static int protocol_propose(conn_rec *c, request_rec *r, server_rec *s,
     return OK;
 }
 
-/* Notes that a connection speaks HTTP/2, by the rules of a server. */
-static void set_protocol(conn_rec *c, server_rec *s)
-{
-    h2x_conn *conn = h2x_conn_make(c);
-
-    conn->protocol = protocol_for(c);
-    conn->server = s;
-}
-
-/* ALPN has chosen, within the TLS handshake; or Upgrade, within a request. */
+/* ALPN has chosen, within the TLS handshake; or Upgrade, within a request; or
+ * the client has begun with the preface. */
 static int protocol_switch(conn_rec *c, request_rec *r, server_rec *s,
                            const char *protocol)
 {
+    h2x_conn *conn;
+
     if (c->master || strcmp(protocol, protocol_for(c))) {
         return DECLINED;
     }
-    set_protocol(c, s ? s : c->base_server);
+    conn = h2x_conn_make(c);
+    conn->protocol = protocol_for(c);
+    conn->server = s ? s : c->base_server;
     if (r) {
         h2x_upgrade_run(r);
     }
@@ -300,8 +296,10 @@ static int process_connection(conn_rec *c)
     }
     if ((!conn || !conn->protocol) && c->keepalives == 0
         && !strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1)
-        && allows_direct(c) && peek_preface(c)) {
-        set_protocol(c, c->base_server);
+        && allows_direct(c) && peek_preface(c)
+        /* the MPM's hook too: it takes its timeouts from that server */
+        && ap_switch_protocol(c, NULL, c->base_server, protocol_for(c))
+               == APR_SUCCESS) {
         conn = h2x_conn_get(c);
     }
     /* a handshake may fail after ALPN; then mod_ssl has freed its SSL */
