@@ -35,6 +35,13 @@ static int missed_poke(const h2x_drive *drive)
     }
 }
 
+/* Is there something that this thread could do now? */
+static int has_work(const h2x_drive *drive)
+{
+    return drive->pending_input || drive->pending_output
+           || h2x_drive_has_work(drive);
+}
+
 /* Waits until there is something to do for the connection thread. */
 static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
 {
@@ -51,17 +58,6 @@ static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
     drive->is_waiting = 0;
     h2x_drive_take_back_locked(drive);
     return rv;
-}
-
-/* How long to wait for the client where the MPM does not. */
-static apr_interval_time_t client_timeout(const h2x_drive *drive)
-{
-    server_rec *s = h2x_conn_get(drive->c1)->server;
-
-    return h2x_drive_is_between_requests(drive)
-           || (h2x_child_is_stopping()
-               && !h2x_session_stream_count(drive->session))
-           ? s->keep_alive_timeout : s->timeout;
 }
 
 /*
@@ -109,32 +105,30 @@ static int linger_locked(h2x_drive *drive)
 }
 
 /*
- * How much of that is left. Without a stream, what else a client says, such
- * as PING, does not make it longer: a thread is held for it.
+ * How long to wait for the client. Without a stream, what else it says, such
+ * as PING, does not make that longer: it would keep its place for ever.
  */
-static apr_interval_time_t time_to_wait(h2x_drive *drive)
+static apr_interval_time_t time_to_wait(const h2x_drive *drive)
 {
-    apr_interval_time_t timeout = client_timeout(drive), waited;
+    apr_interval_time_t left;
 
     if (h2x_session_stream_count(drive->session)) {
-        drive->idle_since = 0;
-        return timeout;
+        return h2x_conn_get(drive->c1)->server->timeout;
     }
-    if (!drive->idle_since || drive->has_run) {
-        drive->idle_since = h2x_clock_now();
-        drive->has_run = 0;
-    }
-    waited = h2x_clock_now() - drive->idle_since;
-    return (waited < timeout) ? timeout - waited : 0;
+    left = h2x_session_idle_until(drive->session) - h2x_clock_now();
+    return left > 0 ? left : 0;
 }
 
 /* Nothing runs, and there is nothing to run. Returns 1 to go on anyway. */
 static int rest_locked(h2x_drive *drive)
 {
-    if (mpm_waits(drive)) {
-        return linger_locked(drive) || missed_poke(drive);
+    apr_interval_time_t left = time_to_wait(drive);
+
+    if (left && mpm_waits(drive)) {
+        /* meanwhile the watch may have reset streams, which are to be ended */
+        return linger_locked(drive) || missed_poke(drive) || has_work(drive);
     }
-    if (wait_locked(drive, time_to_wait(drive)) != APR_SUCCESS) {
+    if (!left || wait_locked(drive, left) != APR_SUCCESS) {
         h2x_session_goaway(drive->session);
         h2x_drive_send_locked(drive);
         h2x_drive_lose(drive);
@@ -175,13 +169,6 @@ static void leave_locked(h2x_drive *drive)
         c1->cs->state = CONN_STATE_ASYNC_WAITIO;
 #endif
     }
-}
-
-/* Is there something that this thread could do now? */
-static int has_work(const h2x_drive *drive)
-{
-    return drive->pending_input || drive->pending_output
-           || h2x_drive_has_work(drive);
 }
 
 /* Reads, runs, writes and ends what there is; returns whether that was any. */

@@ -55,6 +55,8 @@ static void cancel_if_late(void *baton, h2x_stream *stream)
  * The deadline has come. The connection may be with the MPM: as long as it
  * is not between requests, that only waits for its socket, and
  * h2x_drive_run() takes the connection before anything else happens to it.
+ * If the connection thread drives, it is in a request, or waits a moment for
+ * more, and looks afterwards for streams that are to be ended.
  */
 void h2x_drive_on_deadline(void *baton)
 {
@@ -68,10 +70,7 @@ void h2x_drive_on_deadline(void *baton)
         /* or the MPM might use the filters now */
         h2x_drive_rest_locked(drive);
     }
-    if (drive->driver == H2X_DRIVER_CONN && !drive->lead) {
-        h2x_drive_set_deadline(drive, search.now + APR_USEC_PER_SEC);
-    }
-    else if (!drive->gone && h2x_session_stream_count(drive->session)) {
+    if (!drive->gone && h2x_session_stream_count(drive->session)) {
         h2x_session_each(drive->session, cancel_if_late, &search);
         if (search.late) {
             ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, drive->c1,

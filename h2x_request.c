@@ -377,6 +377,16 @@ static void die(request_rec *r, int status)
     apr_brigade_cleanup(bb);
 }
 
+/* The time to the next request: as the MPMs find it, for HTTP/1.1. */
+static apr_interval_time_t keep_alive_timeout(const request_rec *r)
+{
+    const server_rec *s = r->server;
+
+    return s->keep_alive_timeout_set
+           ? s->keep_alive_timeout
+           : r->connection->base_server->keep_alive_timeout;
+}
+
 /*
  * Notes what the stream needs to know of the configuration: when the host
  * is known, and again when the request was mapped.
@@ -384,16 +394,19 @@ static void die(request_rec *r, int status)
 static void apply_config(h2x_stream *stream, const request_rec *r)
 {
     apr_interval_time_t timeout = h2x_conf_get_dir(r, H2X_STREAM_TIMEOUT);
+    apr_interval_time_t keep_alive = keep_alive_timeout(r);
     apr_size_t max_memory
         = (apr_size_t)h2x_conf_get(r->server, H2X_STREAM_MAX_MEM_SIZE);
 
     if (timeout <= 0) {
         timeout = r->server->timeout;
     }
-    /* nobody else changes these two, and nobody else reads the others */
-    if (timeout != stream->timeout || max_memory != stream->max_memory) {
+    /* nobody else changes these, and nobody else reads the others */
+    if (timeout != stream->timeout || keep_alive != stream->keep_alive
+        || max_memory != stream->max_memory) {
         h2x_lock_acquire(stream->lock);
         stream->timeout = timeout;
+        stream->keep_alive = keep_alive;
         stream->max_memory = max_memory;
         h2x_lock_release(stream->lock);
     }

@@ -448,6 +448,8 @@ apr_status_t h2x_session_create(h2x_session **psession,
 
     session->params = *params;
     session->is_fresh = 1;
+    session->idle_since = h2x_clock_now();
+    session->keep_alive = s->keep_alive_timeout;
     session->payload_left = NGHTTP2_CLIENT_MAGIC_LEN;
     session->frame.type = NGHTTP2_SETTINGS; /* as good as any but DATA */
     session->last_id = -1;
@@ -558,6 +560,14 @@ int h2x_session_is_fresh(const h2x_session *session)
     return session->is_fresh;
 }
 
+apr_time_t h2x_session_idle_until(const h2x_session *session)
+{
+    int is_new = session->is_fresh && session->state == H2X_SESSION_OPEN;
+
+    return session->idle_since
+           + (is_new ? session->params.server->timeout : session->keep_alive);
+}
+
 void h2x_session_drain(h2x_session *session)
 {
     if (session->state == H2X_SESSION_OPEN) {
@@ -614,7 +624,12 @@ void h2x_session_release(h2x_session *session, h2x_stream *stream)
     h2x_lock_check(session->params.lock);
     h2x_session_remove_news(stream);
     APR_RING_REMOVE(stream, all);
-    --session->stream_count;
+    if (!--session->stream_count) {
+        session->idle_since = h2x_clock_now();
+    }
+    if (stream->keep_alive) {
+        session->keep_alive = stream->keep_alive;
+    }
     session->promised_count -= (stream->promised_on != 0);
     h2x_stream_release(session->params.store, stream);
 }

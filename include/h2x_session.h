@@ -101,6 +101,14 @@ int h2x_session_stream_count(const h2x_session *session);
 int h2x_session_is_fresh(const h2x_session *session);
 
 /**
+ * Tells until when the client may be without a request, whatever else it
+ * says: Timeout to the first one; after that, or when the client was asked to
+ * go, KeepAliveTimeout of the last one's host. There must be no stream. Lock
+ * held.
+ */
+apr_time_t h2x_session_idle_until(const h2x_session *session);
+
+/**
  * Reads bytes from the client.
  * @return APR_SUCCESS, also when they were wrong (the answer to that is then
  *         ready to be sent); APR_EAGAIN when the session is being ended and

@@ -66,6 +66,8 @@ struct h2x_session {
     char update[H2X_UPDATE_MAX]; /* of a PRIORITY_UPDATE that comes */
     size_t update_len;      /* of all of that, also what finds no room */
     int is_fresh;
+    apr_time_t idle_since;  /* while there is no stream */
+    apr_interval_time_t keep_alive; /* KeepAliveTimeout of the last one */
     int min_rate;           /* H2MinRate */
     apr_time_t progress;    /* when bytes of any body were written, or before
                              * that if they were few */

@@ -216,6 +216,7 @@ struct h2x_stream {
     /* runner: limits that the request runs under, and what became of it */
     apr_size_t max_memory;
     apr_interval_time_t timeout;
+    apr_interval_time_t keep_alive; /* KeepAliveTimeout; 0: no host is known */
     int unbuffered;
     int copy_files;
     conn_rec *c2;
