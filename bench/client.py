@@ -47,12 +47,12 @@ class Client:
     """
 
     def __init__(self, port, sizes, window=1 << 24, buffer=None,
-                 tls=True, table=0, coding=None):
+                 tls=True, table=0, coding=None, seconds=10):
         """`window`: octets of a response that it allows; `buffer`: of them,
         what the kernel may hold while they are not read; `coding`: what it
-        accepts."""
+        accepts; `seconds`: how long it waits for the server."""
         plain = socket.socket()
-        plain.settimeout(10)
+        plain.settimeout(seconds)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if buffer:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)

@@ -6,10 +6,11 @@ second load costs more, divided by how many more requests it has, is the cost
 of one: start and connections cancel out.
 
 System calls, page faults, changes of context and processor time are counted by
-perf while the server runs as in bench.py, under h2load.  Instructions are counted by callgrind, in one process of the server;
-those of the kernel are not among them.  There a client sends the requests of
-a connection in one write and waits for all of them, so that what the server
-reads at once does not depend on how fast the machine is.
+perf while the server runs as in bench.py, under h2load.  Instructions are
+counted by callgrind, in one process of the server; those of the kernel are not
+among them.  There a client sends the requests of a connection in one write and
+waits for all of them, so that what the server reads at once does not depend on
+how fast the machine is.
 """
 
 import argparse
@@ -106,7 +107,7 @@ def ask(server, options, count):
     load = options.load
     tls = load.scheme == 'https'
     clients = [Client(server.tls if tls else server.clear, files.FILES,
-                      tls=tls, table=4096, coding=load.coding)
+                      tls=tls, table=4096, coding=load.coding, seconds=60)
                for _ in range(load.c)]
     for _ in range(count // (load.c * load.m)):
         for client in clients:

@@ -106,7 +106,8 @@ class Server:
         with open(conf, 'w') as f:
             f.write(text.substitute(
                 keys, dir=self.dir, root=self.base, cores=CORES, tls=self.tls,
-                clear=self.clear, **self.addresses(), threads=setup['threads'], workers=2 * setup['threads'],
+                clear=self.clear, **self.addresses(),
+                threads=setup['threads'], workers=2 * setup['threads'],
                 streams=setup['streams'],
                 user=user.replace('%s', ACCOUNT) if ACCOUNT else ''))
         return conf
@@ -288,7 +289,7 @@ class H2x(Httpd):
 
 class Other(H2x):
     """Another build of mod_h2x; its path is set when it is known."""
-    title, path = 'other mod_h2x', ''
+    title, path = 'other mod_h2x', 'a file that --against names'
 
     @classmethod
     def version(cls):
