@@ -234,3 +234,17 @@ const h2x_field *h2x_field_find(const h2x_head *head, const char *name)
     }
     return NULL;
 }
+
+void h2x_field_remove(h2x_head *head, const char *name)
+{
+    apr_size_t len = strlen(name);
+    int i, kept = 0;
+
+    for (i = 0; i < head->count; ++i) {
+        if (head->fields[i].name_len != len
+            || memcmp(head->fields[i].name, name, len)) {
+            head->fields[kept++] = head->fields[i];
+        }
+    }
+    head->count = kept;
+}

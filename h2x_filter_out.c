@@ -63,6 +63,7 @@ typedef struct {
     int request_status;     /* of the request, at that time */
     int ended;
     int failed;
+    int refused;            /* an error was sent in place of it */
 } out_ctx;
 
 /* Deletes the buckets whose memory the stream has done with. */
@@ -182,31 +183,71 @@ static int current_status(const h2x_stream *stream)
     return r ? r->status : 0;
 }
 
+/* Adds what goes before the body. */
+static h2x_pending *add_pending(out_ctx *ctx, h2x_head *head)
+{
+    h2x_pending *pending = apr_pcalloc(ctx->stream->pool, sizeof(*pending));
+
+    pending->head = head;
+    *ctx->next_pending = pending;
+    ctx->next_pending = &pending->next;
+    return pending;
+}
+
+/*
+ * Answers with an error, and no more, in place of what cannot be sent: there
+ * was no head yet.
+ */
+static void refuse(out_ctx *ctx, int status, const char *why)
+{
+    h2x_stream *stream = ctx->stream;
+    request_rec *r = current_request(stream);
+    char *text = apr_psprintf(stream->pool, "HTTP/1.1 %d\r\n"
+                              "Content-Length: 0\r\n\r\n", status);
+
+    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, stream->c2,
+                  "h2x(%s): answered with %d: %s", stream->c2->log_id, status,
+                  why);
+    add_pending(ctx, h2x_field_parse_head(stream->pool, text, strlen(text)));
+    ctx->status = status;
+    ctx->ended = 1;
+    ctx->refused = 1;
+    if (r) {
+        r->status = status; /* for the log */
+    }
+}
+
+/* May a response say how long its body is (RFC 9110, section 8.6)? */
+static int may_have_length(const h2x_stream *stream, int status)
+{
+    return status >= 200 && status != HTTP_NO_CONTENT
+           && !(stream->tunnel && ap_is_HTTP_SUCCESS(status));
+}
+
 /* Takes note of a head that was read. */
 static void add_head(out_ctx *ctx, h2x_head *head)
 {
     h2x_stream *stream = ctx->stream;
-    h2x_pending *pending = apr_palloc(stream->pool, sizeof(*pending));
+    h2x_pending *pending;
     request_rec *r = current_request(stream);
     const h2x_field *length;
 
-    if (head->status == HTTP_SWITCHING_PROTOCOLS) {
-        if (!h2x_tunnel_switch(stream, head)) {
-            fail(ctx, "it is no answer to a WebSocket handshake");
-            return;
-        }
-    }
-    else if (stream->tunnel == H2X_TUNNEL_WEBSOCKET
-             && ap_is_HTTP_SUCCESS(head->status)) {
+    if (head->status == HTTP_SWITCHING_PROTOCOLS
+        ? !h2x_tunnel_switch(stream, head)
+        : stream->tunnel == H2X_TUNNEL_WEBSOCKET
+          && ap_is_HTTP_SUCCESS(head->status)) {
         /* whoever answers like that knows nothing of WebSockets, and to the
          * client it would mean that there is one (RFC 8441, section 5) */
-        head->status = HTTP_BAD_GATEWAY;
+        refuse(ctx, HTTP_BAD_GATEWAY,
+               "the response is no answer to a WebSocket handshake");
+        return;
     }
+    if (!may_have_length(stream, head->status)) {
+        h2x_field_remove(head, "content-length");
+    }
+    pending = add_pending(ctx, h2x_announce_is_held_back(r, head) ? NULL
+                                                                  : head);
     pending->promises = h2x_announce_links(stream, r, head);
-    pending->head = h2x_announce_is_held_back(r, head) ? NULL : head;
-    pending->next = NULL;
-    *ctx->next_pending = pending;
-    ctx->next_pending = &pending->next;
     if (head->status < 200) {
         return;
     }
@@ -338,7 +379,8 @@ static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
         apr_ssize_t used = read_head(ctx, data, len);
 
         if (used < 0) {
-            fail(ctx, "it does not begin with a response head");
+            refuse(ctx, HTTP_INTERNAL_SERVER_ERROR,
+                   "the response does not begin with a head");
             return APR_SUCCESS;
         }
         data += used;
@@ -500,7 +542,7 @@ static void end_response(out_ctx *ctx)
     request_rec *r = current_request(stream);
 
     if (!ctx->status) {
-        fail(ctx, "there is no head");
+        refuse(ctx, HTTP_INTERNAL_SERVER_ERROR, "the response has no head");
     }
     else if (ctx->body_left > 0) {
         fail(ctx, "the body is shorter than its Content-Length");
@@ -521,7 +563,12 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
     APR_BUCKET_REMOVE(b);
     ctx->stream->eor = b;
     if (!ctx->ended) {
-        fail(ctx, "the handler gave up");
+        if (ctx->status) {
+            fail(ctx, "the handler gave up");
+        }
+        else {
+            end_response(ctx);
+        }
     }
 }
 
@@ -599,7 +646,7 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
     }
     published = publish(ctx, flush);
     if (rv == APR_SUCCESS) {
-        rv = published;
+        rv = ctx->refused ? APR_ECONNABORTED : published;
     }
     if (rv != APR_SUCCESS) {
         f->c->aborted = 1;

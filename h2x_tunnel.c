@@ -13,6 +13,7 @@
 
 #include "h2x.h"
 #include "h2x_conf.h"
+#include "h2x_field.h"
 #include "h2x_tunnel.h"
 
 /* Bytes of a Sec-WebSocket-Key (RFC 6455, section 4.1). */
@@ -105,21 +106,15 @@ int h2x_tunnel_check(const h2x_stream *stream, request_rec *r)
 
 int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head)
 {
-    int i, kept = 0, is_good = 0;
+    const h2x_field *accept = h2x_field_find(head, "sec-websocket-accept");
 
-    for (i = 0; i < head->count; ++i) {
-        const h2x_field *field = &head->fields[i];
-
-        if (strcmp(field->name, "sec-websocket-accept")) {
-            head->fields[kept++] = *field;
-        }
-        else if (stream->websocket_accept) {
-            is_good = !strcmp(field->value, stream->websocket_accept);
-        }
+    if (!accept || !stream->websocket_accept
+        || strcmp(accept->value, stream->websocket_accept)) {
+        return 0;
     }
-    head->count = kept;
+    h2x_field_remove(head, "sec-websocket-accept");
     head->status = HTTP_OK;
-    return is_good;
+    return 1;
 }
 
 apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,

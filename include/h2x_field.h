@@ -71,4 +71,7 @@ h2x_head *h2x_field_trailers(apr_pool_t *p, const apr_table_t *table);
 /** Finds a field by its lower-case name, or NULL. */
 const h2x_field *h2x_field_find(const h2x_head *head, const char *name);
 
+/** Takes all fields of a lower-case name out of a head. */
+void h2x_field_remove(h2x_head *head, const char *name);
+
 #endif /* H2X_FIELD_H */

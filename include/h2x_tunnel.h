@@ -28,9 +28,8 @@ int h2x_tunnel_begin(h2x_stream *stream);
 int h2x_tunnel_check(const h2x_stream *stream, request_rec *r);
 
 /**
- * Takes a 101 response for what it means: success. One that does not belong
- * to the handshake ends the stream.
- * @return 0 when the handshake has failed
+ * Takes a 101 response for what it means: success.
+ * @return 0 when it does not belong to the handshake
  */
 int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head);
 

@@ -59,6 +59,10 @@ def files(server):
     # Goes on when the file that its query names is there.
     cgi("step", HEAD + "echo one\n"
         'while [ ! -e "$QUERY_STRING" ]; do sleep 0.01; done\necho two\n')
+    cgi("empty-204", "printf 'Status: 204 None\\nContent-Length: 0\\n\\n'\n")
+    cgi("nph-none", "printf 'HTTP/1.1 103 Early Hints\\r\\n"
+        "Link: </a>; rel=preload\\r\\nContent-Length: 0\\r\\n\\r\\n"
+        "HTTP/1.1 204 None\\r\\nContent-Length: 0\\r\\n\\r\\n'\n")
     cgi("nph-raw", "printf 'HTTP/1.0 203 Own\\r\\n"
         "Content-Type: text/plain\\r\\nX-Nph: yes\\r\\n\\r\\nraw'\n")
     server.write("page.html", "page\n")
@@ -153,6 +157,17 @@ def test_nph(h2):
     r = h2.request(path="/cgi/nph-raw")
     assert r.reset is not None or r.status in (200, 203, 500, 502)
     assert h2.request(path="/page.html").text == "page\n"
+
+
+@pytest.mark.parametrize("path", [
+    "/cgi/empty-204", pytest.param("/cgi/nph-none", marks=pytest.mark.h2x_only(
+        "does not read heads of scripts"))])
+def test_no_length(h2, path):
+    """RFC 9110, section 8.6: not in 1xx and 204."""
+    r = h2.request(path=path)
+    assert (r.status, r.body, r.ended) == (204, b"", True)
+    for head in r.interim + [r.headers]:
+        assert "content-length" not in dict(head)
 
 
 def test_output_as_it_comes(server, h2):

@@ -76,14 +76,15 @@ def http_arriving(q):
 
 
 def http_early(q):
-    q.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n")
+    q.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n"
+           "Content-Length: 0\r\n\r\n")
     event("early").wait(30)
     q.answer("final")
 
 
 def http_continue(q):
     assert q.fields.get("expect") == "100-continue"
-    q.send("HTTP/1.1 100 Continue\r\n\r\n")
+    q.send("HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n")
     q.answer(q.body())
 
 
@@ -102,7 +103,7 @@ def http_304(q):
 
 
 def http_204(q):
-    q.send("HTTP/1.1 204 No Content\r\n\r\n")
+    q.send("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")
 
 
 def http_short(q):
@@ -266,6 +267,7 @@ def test_early_hints(h2):
     assert not r.headers
     assert dict(r.interim[0])[":status"] == "103"
     assert dict(r.interim[0])["link"] == "</a.css>; rel=preload"
+    assert dict(r.interim[0]).keys() == {":status", "link"}
     event("early").set()
     assert h2.wait(r).text == "final" and len(r.interim) == 1
 
@@ -275,7 +277,7 @@ def test_continue(h2):
                            {"expect": "100-continue",
                             "content-length": "4"}), end=False)
     h2.until(lambda: r.interim or r.done, what="100")
-    assert dict(r.interim[0])[":status"] == "100"
+    assert r.interim == [[(":status", "100")]]
     h2.data(r.id, b"body", end=True)
     assert h2.wait(r).text == "body"
 
@@ -299,7 +301,16 @@ def test_redirect(server, h2):
 def test_no_body(h2, path, status):
     r = h2.request(path=path)
     assert (r.status, r.body, r.ended) == (status, b"", True)
+    assert r.header("content-length") is None
     still_good(h2)
+
+
+@pytest.mark.h2x_only("passes the field on")
+def test_interim_length_nghttp(server):
+    """nghttp2 resets the stream when the field is there."""
+    event("early").set()
+    out = clients.nghttp(server, "/http/early").out.decode()
+    assert ":status: 103" in out and ":status: 200" in out
 
 
 @pytest.mark.parametrize("path,name", [

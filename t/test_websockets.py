@@ -11,8 +11,8 @@ from wsproto import events
 
 from lib import h2raw, websocket
 from lib.chat import (  # noqa: F401
-    MODULES, PROXIES, chat, config, fresh, open_socket, refused, server,
-    still_good)
+    MODULES, PROXIES, chat, config, ended, fresh, open_socket, refused,
+    server, still_good)
 from lib.server import PATIENCE
 
 
@@ -282,24 +282,50 @@ def test_no_backend(server, path):
         assert r.status == 503 and r.ended
 
 
-@pytest.mark.parametrize("path", ["/fake/wrong", "/fake/none",
-                                  "/oldfake/wrong", "/oldfake/none",
-                                  "/fake/other", "/oldfake/other"])
-def test_bad_answer(server, path):
-    """101 that is no answer to this handshake (RFC 6455, section 4.1)."""
+def gets_error(server, path):
+    """502 and no more, and so says the log."""
+    mark = server.access_mark()
     with server.h2() as c:
         r = refused(c, path)
-        assert r.status in (None, 500, 502)
-        assert not r.body.endswith((b"bad", b"other"))
+        assert (r.status, r.body, r.ended) == (502, b"", True)
+        assert r.header("content-length") == "0"
+    ended(server)
+    server.wait_access(1, since=mark, uri=path, final="502")
 
 
+@pytest.mark.h2x_only("resets the stream, or sends the page")
+@pytest.mark.parametrize("path", ["/fake/wrong", "/fake/none",
+                                  "/oldfake/wrong", "/oldfake/none"])
+def test_bad_answer(server, path):
+    """101 that is no answer to this handshake (RFC 6455, section 4.1)."""
+    gets_error(server, path)
+
+
+@pytest.mark.parametrize("path", ["/fake/other", "/oldfake/other"])
+def test_other_protocol_in_the_answer(server, path):
+    """mod_proxy sees that itself."""
+    with server.h2() as c:
+        r = refused(c, path)
+        assert r.status == 502 and r.ended and b"Proxy Error" in r.body
+
+
+@pytest.mark.h2x_only("resets the stream, or sends the page")
 @pytest.mark.parametrize("path", [
     "/fake/page", "/oldfake/page", "/index.html", "/t/env"])
 def test_success_without_switching(server, path):
     """A page is no WebSocket: to pass on its 200 would say so (RFC 8441,
     section 5; RFC 6455, section 4.1)."""
+    gets_error(server, path)
+
+
+@pytest.mark.parametrize("path", ["/fake/length", "/oldfake/length"])
+def test_length_of_the_answer(server, path):
+    """Of a 101 it says nothing, of the tunnel all (RFC 9110, section 8.6)."""
     with server.h2() as c:
-        assert refused(c, path).status in (None, 500, 502)
+        w = open_socket(c, path)
+        assert w.response.header("content-length") is None
+        w.say("echo")
+        assert w.hear() == "thanks"
 
 
 @pytest.mark.parametrize("path", ["/fake/die", "/oldfake/die"])

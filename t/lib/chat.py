@@ -146,6 +146,10 @@ def fake_handle(q):
     elif name == "/other":
         q.send(SWITCH % ("other", ""))
         q.send(b"other")
+    elif name == "/length":
+        q.send(handshake(q)[:-2] + b"Content-Length: 0\r\n\r\n")
+        if q.stream.read(10):
+            q.send(b"\x81\x06thanks")
     elif name == "/greet":
         greet(q)
     elif name == "/after":
