@@ -45,6 +45,14 @@ h2x_stream *h2x_session_add(h2x_session *session, int32_t id)
     return stream;
 }
 
+/* Resets a stream whose head or trailers come. Nothing more is looked at. */
+static int reject(nghttp2_session *ng, int32_t id, uint32_t code)
+{
+    int rv = nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, id, code);
+
+    return rv ? rv : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
                             void *baton)
 {
@@ -57,9 +65,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
     }
     if (session->goaway_said && frame->hd.stream_id > session->goaway_id) {
         /* the GOAWAY, which may not be out yet, says that it was not begun */
-        return nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE,
-                                         frame->hd.stream_id,
-                                         NGHTTP2_REFUSED_STREAM);
+        return reject(ng, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
     }
     stream = h2x_session_add(session, frame->hd.stream_id);
     if (!stream) {
@@ -68,6 +74,26 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
     session->is_fresh = 0;
     nghttp2_session_set_stream_user_data(ng, stream->id, stream);
     return 0;
+}
+
+static int is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/*
+ * Takes the blanks around a value away, as HTTP/1.1 does (RFC 9110, section
+ * 5.5). RFC 9113, section 8.2.1, has none there, but clients send some.
+ */
+static void strip(const uint8_t **value, size_t *len)
+{
+    while (*len && is_blank((*value)[*len - 1])) {
+        --*len;
+    }
+    while (*len && is_blank(**value)) {
+        ++*value;
+        --*len;
+    }
 }
 
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame,
@@ -84,6 +110,11 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame,
         || frame->hd.type != NGHTTP2_HEADERS) {
         return h2x_session_go_on(session);
     }
+    if (name[0] == ':' && value_len
+        && (is_blank(value[0]) || is_blank(value[value_len - 1]))) {
+        return reject(ng, stream->id, NGHTTP2_PROTOCOL_ERROR);
+    }
+    strip(&value, &value_len);
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return h2x_head_add_trailer(stream, session->params.server,
                                     (const char *)name, name_len,
@@ -376,6 +407,10 @@ static int make_ng(h2x_session *session, const server_rec *s)
     }
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
+#ifdef H2X_HAVE_NGHTTP2_OPTION_SET_NO_RFC9113_LEADING_AND_TRAILING_WS_VALIDATION
+    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option,
+                                                                     1);
+#endif
     nghttp2_option_set_user_recv_extension_type(option,
                                                 NGHTTP2_PRIORITY_UPDATE);
     lift_limits(option);

@@ -114,11 +114,48 @@ def test_8_2_1_byte_in_value(server, conn, byte, place, name):
 @pytest.mark.parametrize("space", [" ", "\t", "  ", " \t"])
 @pytest.mark.parametrize("place", ["before", "behind", "both", "alone"])
 @pytest.mark.parametrize("name", ["x-field", "cookie", "content-type"])
-def test_8_2_1_whitespace_around_value(server, conn, space, place, name):
-    value = {"before": "%sab", "behind": "ab%s", "both": "%sab" + space,
+def test_8_2_1_whitespace_around_value(conn, space, place, name):
+    """It is taken away, as over HTTP/1.1: clients that mod_http2 serves send
+    some, though the RFC has none there."""
+    value = {"before": "%sa b", "behind": "a b%s", "both": "%sa b" + space,
              "alone": "%s"}[place] % space
+    r = conn.request(path="/t/env", headers=[(name, value)])
+    assert r.status == 200
+    assert "\n%s: %s\n" % (name, "" if place == "alone" else "a b") \
+        in r.text.lower()
+
+
+@pytest.mark.parametrize("space", [" ", "\t"])
+def test_8_2_1_whitespace_around_trailer(conn, space):
+    r = conn.request("POST", "/t/show-trailers", body=b"x",
+                     trailers=[("x-one", space + "a b"), ("x-two", space),
+                               ("x-three", "c" + space)])
+    assert r.text.lower() == "trailers\nx-one: a b\nx-two: \nx-three: c\n"
+
+
+@pytest.mark.parametrize("place", ["%s%s", "%s%s%s", "%s"])
+@pytest.mark.parametrize("space", [" ", "\t"])
+@pytest.mark.parametrize("name,value", [
+    ("content-length", "0"), ("host", "localhost"), ("te", "trailers"),
+    ("transfer-encoding", "chunked"), ("connection", "close")])
+def test_8_2_1_whitespace_around_framing(server, conn, space, place, name,
+                                         value):
+    """What says where a request ends, or whom it is for, has none."""
+    value = place % {1: space, 2: (value, space),
+                     3: (space, value, space)}[place.count("%")]
     refused(server, conn, conn.fields(path="/t/env",
                                       headers=[(name, value)]))
+
+
+@pytest.mark.h2x_only("takes them with the blanks")
+@pytest.mark.parametrize("value", [" websocket", "websocket ", "websocket\t",
+                                   " "])
+def test_8_2_1_whitespace_around_protocol(httpd, value):
+    with httpd("H2WebSockets on") as server, connection(server) as c:
+        server.write("index.html", "hello\n")      # for unharmed()
+        refused(server, c, [
+            (":method", "CONNECT"), (":protocol", value), (":scheme", "http"),
+            (":authority", "localhost"), (":path", "/t/env")])
 
 
 @pytest.mark.parametrize("space", [" ", "\t"])
