@@ -69,9 +69,6 @@ static int mpm_waits(const h2x_drive *drive)
     if (h2x_child_is_stopping() && !drive->was_with_mpm) {
         return 0;
     }
-    if (drive->keeps_thread) {
-        return 0;
-    }
     return h2x_child_self->waits_for_io
            || (h2x_child_self->keeps_idle
                && h2x_drive_is_between_requests(drive));
@@ -152,6 +149,7 @@ static void leave_locked(h2x_drive *drive)
         h2x_drive_set_deadline(drive, h2x_clock_now() + REST_AFTER);
     }
     c1->keepalive = is_over ? AP_CONN_CLOSE : AP_CONN_KEEPALIVE;
+    c1->data_in_input_filters = 0; /* all of it was read */
     if (!c1->cs) {
         return;
     }

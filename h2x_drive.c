@@ -393,14 +393,17 @@ static void make_log_id(conn_rec *c1)
     }
 }
 
-/* The session's first request came as HTTP/1.1. */
+/*
+ * The session's first request came as HTTP/1.1, which is not over yet: until
+ * h2x_drive_run(), the connection thread has the filters for itself.
+ */
 static apr_status_t begin_upgraded(h2x_drive *drive,
                                    const h2x_first_request *first)
 {
     apr_status_t rv;
 
-    drive->keeps_thread = 1;
     h2x_lock_acquire(&drive->lock);
+    drive->driver = H2X_DRIVER_CONN;
     rv = h2x_session_upgrade(drive->session, first);
     h2x_lock_release(&drive->lock);
     return rv;

@@ -12,6 +12,7 @@
 #include <util_filter.h>
 
 #include "h2x.h"
+#include "h2x_child.h"
 #include "h2x_conf.h"
 #include "h2x_drive.h"
 #include "h2x_upgrade.h"
@@ -98,6 +99,7 @@ int h2x_upgrade_is_possible(request_rec *r)
     const char *listed = apr_table_get(r->headers_in, "Connection");
 
     return kept && c->keepalives == 0 && !ap_ssl_conn_is_ssl(c)
+           && !c->clogging_input_filters
            && r->proto_num >= HTTP_VERSION(1, 1)
            && (*r->unparsed_uri == '/' || !strcmp(r->unparsed_uri, "*"))
            && is_body_small(r, &kept->length)
@@ -153,6 +155,49 @@ static void drop_hop_by_hop(request_rec *r, apr_table_t *fields)
     apr_table_unset(fields, SETTINGS_FIELD);
 }
 
+/* ---- leaving HTTP/1.1 ----
+ *
+ * httpd expects that a connection whose protocol was changed within a request
+ * is served there, and closes it afterwards. With an MPM that keeps connections
+ * without a thread, this one goes on as if it had changed between requests: the
+ * request ends, and the MPM gives it to h2x_drive_run() at once, since
+ * - it is kept alive: that is said again when the request goes, as httpd says
+ *   otherwise after it was handled;
+ * - there is more to be read, as far as httpd can see. */
+
+static ap_filter_rec_t *peek_filter;
+
+/* Answers httpd, which looks for another request, with the beginning of what
+ * the client says next. */
+static apr_status_t answer_peek(ap_filter_t *f, apr_bucket_brigade *bb,
+                                ap_input_mode_t mode, apr_read_type_e block,
+                                apr_off_t readbytes)
+{
+    static const char preface[] = "P";
+    ap_filter_t *next = f->next;
+
+    ap_remove_input_filter(f);
+    if (mode != AP_MODE_SPECULATIVE) {
+        return ap_get_brigade(next, bb, mode, block, readbytes);
+    }
+    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_immortal_create(
+                                    preface, sizeof(preface) - 1,
+                                    bb->bucket_alloc));
+    return APR_SUCCESS;
+}
+
+static apr_status_t keep_alive(void *c)
+{
+    ((conn_rec *)c)->keepalive = AP_CONN_KEEPALIVE;
+    return APR_SUCCESS;
+}
+
+void h2x_upgrade_register(void)
+{
+    peek_filter = ap_register_input_filter("H2X_UPGRADED", answer_peek, NULL,
+                                           AP_FTYPE_CONNECTION);
+}
+
 void h2x_upgrade_run(request_rec *r)
 {
     conn_rec *c = r->connection;
@@ -176,7 +221,12 @@ void h2x_upgrade_run(request_rec *r)
         return;
     }
     conn->upgraded = r;
-    h2x_drive_run(conn->drive);
+    if (!h2x_child_self->keeps_idle) {
+        h2x_drive_run(conn->drive);
+        return;
+    }
+    apr_pool_cleanup_register(r->pool, c, keep_alive, apr_pool_cleanup_null);
+    ap_add_input_filter_handle(peek_filter, NULL, NULL, c);
 }
 
 int h2x_upgrade_was(const request_rec *r)

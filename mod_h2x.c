@@ -474,6 +474,7 @@ static void register_hooks(apr_pool_t *p)
     h2x_filter_in_register();
     h2x_filter_out_register();
     h2x_io_register();
+    h2x_upgrade_register();
     ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(post_config, mod_ssl, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);

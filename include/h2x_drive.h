@@ -15,8 +15,7 @@ typedef struct h2x_drive h2x_drive;
 /**
  * Starts HTTP/2 on a connection whose client speaks it.
  * The connection's thread.
- * @param first NULL, or the first request: then h2x_drive_run() keeps the
- *              thread until the connection ends
+ * @param first NULL, or the first request, which is copied
  */
 apr_status_t h2x_drive_create(h2x_drive **drive, conn_rec *c1,
                               const h2x_first_request *first);

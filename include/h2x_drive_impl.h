@@ -60,7 +60,6 @@ struct h2x_drive {
     /* the connection thread */
     apr_thread_cond_t *work; /* there is something to do for it */
     int is_waiting;    /* it waits for that */
-    int keeps_thread;  /* it is within a request of HTTP/1.1 */
     int has_run;       /* requests have, on any thread, since it last waited */
     apr_time_t paused_at; /* there were no more requests, last; 0: never */
     apr_interval_time_t pause; /* how long, when it was with the MPM last */

@@ -18,9 +18,13 @@ void h2x_upgrade_keep(request_rec *r);
 /** Tells whether a request may become the first of an HTTP/2 connection. */
 int h2x_upgrade_is_possible(request_rec *r);
 
+/** Registers a filter; from the module's own registration. */
+void h2x_upgrade_register(void);
+
 /**
- * Serves a connection over HTTP/2 whose client has been told so in answer to
- * a request, until it ends. The request is answered on stream 1.
+ * Begins with HTTP/2 on a connection whose client has been told so in answer
+ * to a request, which is answered on stream 1. Serves it until it ends, or, if
+ * the MPM can wait for it, has it come to h2x_drive_run() after the request.
  */
 void h2x_upgrade_run(request_rec *r);
 

@@ -1,5 +1,6 @@
 """The change from HTTP/1.1 to h2c by Upgrade (RFC 7540, section 3.2)."""
 
+import contextlib
 import hashlib
 import re
 import signal
@@ -585,6 +586,30 @@ def test_mpms(httpd, mpm):
             # then it is idle, and ends
             assert c.wait_closed(20)
             assert c.goaway_code == h2raw.NO_ERROR
+
+
+STATUS = """
+<Location /server-status>
+    SetHandler server-status
+</Location>
+"""
+
+
+def test_no_thread_is_held(httpd):
+    """With event, by more connections than there are threads: half of them
+    are idle, half of them have a client that takes nothing."""
+    with httpd(STATUS, "status", mpm="event") as server, \
+            contextlib.ExitStack() as stack:
+        files(server)
+        for path, window in [("/index.html", 65535), ("/big", 0)] * 15:
+            c = stack.enter_context(upgrade.upgrade(
+                server, path=path, windows=False,
+                settings={h2raw.INITIAL_WINDOW_SIZE: window}))
+            c.wait_headers(c.first)
+        wait_for(lambda: inside.busy(server) <= 1, what="threads to be free")
+        c.credit(SIZE)
+        c.credit(SIZE, 1)
+        assert len(c.wait(c.first).body) == SIZE
 
 
 def test_prefork(httpd):
