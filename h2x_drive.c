@@ -378,11 +378,7 @@ static apr_status_t close_on_cleanup(void *baton)
     return APR_SUCCESS;
 }
 
-/*
- * Makes the id that names a connection in logs. httpd makes one when it first
- * logs something of a connection, which on cleartext ones is never.
- */
-static void make_log_id(conn_rec *c1)
+void h2x_drive_make_log_id(conn_rec *c1)
 {
     static apr_uint32_t last;
 
@@ -426,7 +422,7 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
 
     /* its timers are for HTTP/1.1, and ended live connections */
     ap_remove_input_filter_byhandle(c1->input_filters, "reqtimeout");
-    make_log_id(c1);
+    h2x_drive_make_log_id(c1);
     drive->c1 = c1;
     drive->driver = H2X_DRIVER_MPM;
     APR_RING_INIT(&drive->ready, h2x_stream, link);

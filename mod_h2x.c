@@ -126,6 +126,14 @@ static int pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
     return OK;
 }
 
+/* The cipher that was chosen; in the handshake it is not yet in use. */
+static const SSL_CIPHER *chosen_cipher(const SSL *ssl)
+{
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+
+    return cipher ? cipher : SSL_get_pending_cipher(ssl);
+}
+
 /*
  * RFC 9113, section 9.2, wants TLS 1.2 or later and, in 1.2, none of the
  * ciphers of its appendix A: those are the ones whose key exchange is not
@@ -140,10 +148,7 @@ static int is_modern(const SSL *ssl)
     if (SSL_version(ssl) != TLS1_2_VERSION) {
         return SSL_version(ssl) > TLS1_2_VERSION;
     }
-    cipher = SSL_get_current_cipher(ssl);
-    if (!cipher) {
-        cipher = SSL_get_pending_cipher(ssl);
-    }
+    cipher = chosen_cipher(ssl);
     if (!cipher || !SSL_CIPHER_is_aead(cipher)) {
         return 0;
     }
@@ -164,10 +169,11 @@ static int is_acceptable(conn_rec *c, const server_rec *s)
     if (!conn || !conn->ssl || is_modern(conn->ssl)) {
         return 1;
     }
+    h2x_drive_make_log_id(c);
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, c,
                   "h2x(%s): no HTTP/2 with %s and %s, see H2ModernTLSOnly",
                   c->log_id, SSL_get_version(conn->ssl),
-                  SSL_get_cipher_name(conn->ssl));
+                  SSL_CIPHER_get_name(chosen_cipher(conn->ssl)));
     return 0;
 }
 

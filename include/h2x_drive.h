@@ -42,4 +42,11 @@ void h2x_drive_close(h2x_drive *drive);
  */
 void h2x_drive_hand_over(conn_rec *c2);
 
+/**
+ * Makes the id that names a connection in logs, if it has none. httpd makes
+ * one when it first logs something of a connection, which may be never. To be
+ * called by the thread that owns the connection.
+ */
+void h2x_drive_make_log_id(conn_rec *c1);
+
 #endif /* H2X_DRIVE_H */

@@ -145,6 +145,17 @@ def test_modern_tls_only(server, cipher, sni, chosen):
             assert h2raw.Connection(sock).request().status == 200
 
 
+@LATE
+def test_weak_tls_is_logged(httpd):
+    """With a name for the connection, which nobody may have given it yet, and
+    the cipher, which is not yet in use."""
+    with httpd(CONFIG + "LogLevel warn h2x:debug\n", MODULES) as server:
+        files(server)
+        with server.connect(context=old_tls(server, "AES256-SHA256")):
+            server.wait_log(r"h2x\([\w./+-]+\): no HTTP/2 with TLSv1\.2 and "
+                            r"AES256-SHA256, see H2ModernTLSOnly")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("sni,chosen", [("localhost", "http/1.1"),
                                         late("three.test", "h2")])
