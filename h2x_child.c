@@ -8,6 +8,7 @@
 #include "h2x_child.h"
 #include "h2x_clock.h"
 #include "h2x_conf.h"
+#include "h2x_thread.h"
 
 /* Workers cost little, a page that waits much. */
 #define WORKERS_PER_THREAD 4
@@ -49,9 +50,9 @@ static void query_mpm(h2x_child *child)
 #endif
 }
 
-/* ---- the memory of streams ---- */
+/* ---- the memory of streams and requests ---- */
 
-/* A store is wide: it is trimmed until it is not. Any thread. */
+/* Much is kept: it is trimmed until it is not. Any thread. */
 static void on_wide(void *baton)
 {
     h2x_child *child = baton;
@@ -71,10 +72,11 @@ static void on_trim_time(void *baton)
 static void trim(void *baton, apr_thread_t *thread, int number)
 {
     h2x_child *child = baton;
+    int is_wide = h2x_c2_pools_trim(child->c2_pools);
 
     (void)thread;
     (void)number;
-    if (h2x_stream_trim(child->stores, H2X_CHILD_STORES)) {
+    if (h2x_stream_trim(child->stores, H2X_CHILD_STORES) || is_wide) {
         on_wide(child);
     }
 }
@@ -93,9 +95,14 @@ apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
     apr_status_t rv = APR_SUCCESS;
 
     query_mpm(child);
+    child->processors = (apr_uint32_t)h2x_thread_processors();
     h2x_child_count_workers(s, &min, &max);
     for (i = 0; i < H2X_CHILD_STORES && rv == APR_SUCCESS; ++i) {
         rv = h2x_stream_store_create(&child->stores[i], on_wide, child, p);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = h2x_c2_pools_create(&child->c2_pools, child->threads, on_wide,
+                                 child, p);
     }
     if (rv == APR_SUCCESS) {
         /* that many connections may have a request that runs */

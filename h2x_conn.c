@@ -176,8 +176,7 @@ static int step_locked(h2x_drive *drive)
 
     h2x_drive_check_stopping(drive);
     did_something = h2x_drive_receive_locked(drive) > 0;
-    if (h2x_drive_work_locked(drive, drive->c1->current_thread,
-                              H2X_CONN_THREAD)) {
+    if (h2x_drive_work_locked(drive)) {
         did_something = 1;
     }
     return did_something;

@@ -118,11 +118,8 @@ static void on_closed_stream(void *baton, h2x_stream *stream)
         APR_RING_REMOVE(stream, link);
         --drive->ready_count;
     }
-    if (stream->state < H2X_STREAM_RUNNING) {
-        h2x_session_release(drive->session, stream); /* nothing has begun */
-    }
-    else if (stream->state != H2X_STREAM_RUNNING) {
-        h2x_drive_push_ended(drive, stream);
+    if (stream->state != H2X_STREAM_RUNNING) {
+        h2x_drive_over_locked(drive, stream);
     }
 }
 
@@ -134,7 +131,7 @@ static const h2x_session_owner session_owner = {
 
 static void on_may_wait_locked(void *baton, h2x_stream *stream)
 {
-    h2x_drive_hand_over_locked(baton, stream);
+    h2x_drive_wait_locked(baton, stream);
 }
 
 static void on_may_wait(void *baton, h2x_stream *stream)
@@ -142,7 +139,7 @@ static void on_may_wait(void *baton, h2x_stream *stream)
     h2x_drive *drive = baton;
 
     h2x_lock_acquire(&drive->lock);
-    h2x_drive_hand_over_locked(drive, stream);
+    h2x_drive_wait_locked(drive, stream);
     h2x_lock_release(&drive->lock);
 }
 
@@ -361,7 +358,7 @@ static void on_tick(void *baton)
     }
     h2x_lock_acquire(&drive->lock);
     if (is_late && apr_atomic_read64(&drive->late_at) == late_at) {
-        h2x_drive_replace_lead_locked(drive);
+        h2x_drive_check_lead_locked(drive);
     }
     if (apr_atomic_read32(&drive->unsent)) {
         h2x_drive_send_locked(drive);

@@ -297,7 +297,7 @@ static apr_ssize_t read_head(out_ctx *ctx, const char *data, apr_size_t len)
     used = find_end(data + from, had + len - from);
     if (!used) {
         if (!had) {
-            ap_varbuf_init(ctx->stream->pool, &ctx->text, 0);
+            ap_varbuf_init(ctx->stream->c2->pool, &ctx->text, 0);
             ap_varbuf_strmemcat(&ctx->text, data, len);
         }
         return (apr_ssize_t)len;
@@ -347,8 +347,9 @@ static apr_status_t add_memory(out_ctx *ctx, const char *data, apr_size_t len)
 }
 
 /*
- * Lends the stream the memory of a bucket, which is kept so long. Not that
- * of a mapped file: the map may end with a subrequest, and the file shrink.
+ * Lends the stream the memory of a heap bucket, which is kept so long. Not
+ * that of others: a mapped file may shrink, and what buckets do not own
+ * themselves may be the request's, which ends before the stream does.
  * @return APR_ENOTIMPL when it has to be copied
  */
 static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
@@ -356,8 +357,7 @@ static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
 {
     apr_status_t rv;
 
-    if (!ctx->status || len < LEND_MIN
-        || !(APR_BUCKET_IS_HEAP(b) || APR_BUCKET_IS_IMMORTAL(b))) {
+    if (!ctx->status || len < LEND_MIN || !APR_BUCKET_IS_HEAP(b)) {
         return APR_ENOTIMPL;
     }
     if (!count_body(ctx, len)) {
@@ -390,9 +390,9 @@ static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
 }
 
 /*
- * Gets a descriptor of a file that is good as long as the stream's pool: it
- * may be needed when the request and its pool are gone. Buckets that were
- * split from one file, for a range each, get one descriptor for all.
+ * Gets a descriptor of a file that is good as long as the pool of the c2: a
+ * subrequest's may be gone before. Buckets that were split from one file, for
+ * a range each, get one descriptor for all.
  */
 static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
 {
@@ -407,7 +407,7 @@ static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
     if (file->refcount.refcount > 1) {
         apr_bucket_copy(b, &pin);
     }
-    rv = apr_bucket_setaside(b, ctx->stream->pool);
+    rv = apr_bucket_setaside(b, ctx->stream->c2->pool);
     if (rv == APR_SUCCESS) {
         file = b->data;
         rv = apr_os_file_get(fd, file->fd);
@@ -465,7 +465,7 @@ static int is_scarce(const apr_bucket *b)
 static apr_status_t read_and_close(out_ctx *ctx, apr_bucket *b)
 {
     apr_pool_t *p;
-    apr_status_t rv = apr_pool_create(&p, ctx->stream->pool);
+    apr_status_t rv = apr_pool_create(&p, ctx->stream->c2->pool);
 
     if (rv == APR_SUCCESS) {
         rv = apr_bucket_setaside(b, p);

@@ -12,11 +12,15 @@
  * and one; or a few more, beside the lead, when it is a handler that may wait:
  * then those of the next requests often do too, and would start in a long row.
  *
- * A lead that is late was stuck in something that nobody told us of, and was
- * in the way of the others for that time. They may be stuck in the same: when
- * one of the next leads is late too, all that is ready then goes on at once. On
- * a busy machine a lead is late as well, because it got no processor; then most
- * are not, and more threads would make it worse.
+ * A lead that takes long has not said that it waits, but may. If so, it was in
+ * the way of the others, and they may be stuck in the same: when one of the
+ * next leads waits too, all that is ready then goes on at once. It may also
+ * compute: then more threads help only while there is a processor for them.
+ * Time alone does not tell: on a busy machine all take long, since they wait
+ * for a processor, and more threads make that worse. So the watch looks at the
+ * thread: it waits if it is not runnable and has not run between two looks. A
+ * lead that computes is left alone while as many requests compute as there are
+ * processors, up to 10 ms of processor time.
  */
 
 #include <apr_atomic.h>
@@ -27,24 +31,38 @@
 #include "h2x.h"
 #include "h2x_clock.h"
 #include "h2x_drive_impl.h"
+#include "h2x_thread.h"
 
 /* How long requests run, one after the other, before output is sent. */
 #define BATCH_MAX 1000
 
-/* A request that takes longer than this is in the way of the others. */
+/* A request that takes longer than this may be in the way of the others: its
+ * thread is looked at, and again some time later. */
 #define RUN_MAX (8 * 1000)
+#define LOOK_AGAIN (3 * 1000)
+
+/* One that uses more processor time than this after the first look is, in
+ * nanoseconds. */
+#define COMPUTE_MAX (10 * 1000 * 1000)
 
 /* After so many that were not, one that was is forgotten. */
 #define ON_TIME_MIN 16
+
+/* In place of a worker's number. */
+#define CONN_THREAD -1
 
 /* So many go on beside the next lead, when a handler may wait. */
 #define SPARE 3
 
 /* ---- queues ---- */
 
-void h2x_drive_push_ended(h2x_drive *drive, h2x_stream *stream)
+void h2x_drive_over_locked(h2x_drive *drive, h2x_stream *stream)
 {
     h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED);
+    if (!stream->c2_pool) {
+        h2x_session_release(drive->session, stream);
+        return;
+    }
     APR_RING_INSERT_TAIL(&drive->ended, stream, h2x_stream, link);
     ++drive->ended_count;
 }
@@ -93,6 +111,22 @@ int h2x_drive_has_work(const h2x_drive *drive)
            && (drive->ended_count || h2x_drive_startable(drive));
 }
 
+/* ---- requests that compute ---- */
+
+static void begin_computing(h2x_stream *stream)
+{
+    stream->is_computing = 1;
+    apr_atomic_inc32(&h2x_child_self->computing);
+}
+
+static void end_computing(h2x_stream *stream)
+{
+    if (stream->is_computing) {
+        stream->is_computing = 0;
+        apr_atomic_dec32(&h2x_child_self->computing);
+    }
+}
+
 /* ---- giving work away ---- */
 
 /* How many workers there should be: one that leads, and those beside it, which
@@ -139,6 +173,8 @@ void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,
     apr_atomic_set64(&drive->late_at,
                      since ? (apr_uint64_t)since + RUN_MAX : 0);
     if (stream) {
+        drive->lead_looked = 0;
+        h2x_thread_self(&drive->lead_thread);
         h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
     }
 }
@@ -171,12 +207,18 @@ static void add_spare(h2x_drive *drive, int count)
     }
 }
 
-void h2x_drive_handler_waits_locked(h2x_drive *drive, const h2x_stream *stream)
+void h2x_drive_wait_locked(h2x_drive *drive, h2x_stream *stream)
+{
+    end_computing(stream);
+    h2x_drive_hand_over_locked(drive, stream);
+}
+
+void h2x_drive_handler_waits_locked(h2x_drive *drive, h2x_stream *stream)
 {
     if (drive->lead == stream) {
         add_spare(drive, SPARE);
     }
-    h2x_drive_hand_over_locked(drive, stream);
+    h2x_drive_wait_locked(drive, stream);
 }
 
 /* Takes the connection back. Its own thread. */
@@ -195,7 +237,8 @@ void h2x_drive_take_back_locked(h2x_drive *drive)
     }
 }
 
-void h2x_drive_replace_lead_locked(h2x_drive *drive)
+/* Goes on without a lead that waits, and that did not say so. */
+static void replace_waiting(h2x_drive *drive)
 {
     if (h2x_drive_startable(drive)) {
         if (drive->was_late) {
@@ -204,27 +247,141 @@ void h2x_drive_replace_lead_locked(h2x_drive *drive)
         drive->was_late = 1;
         drive->on_time = 0;
     }
-    h2x_drive_hand_over_locked(drive, drive->lead);
+    h2x_drive_wait_locked(drive, drive->lead);
+}
+
+static int is_processor_free(void)
+{
+    return apr_atomic_read32(&h2x_child_self->computing)
+           < h2x_child_self->processors;
+}
+
+/*
+ * Does the lead's thread wait? While processors are free, one look tells. While
+ * they are not, it may sleep for a moment in locks that others contend for: it
+ * must not have run between two looks.
+ */
+static int lead_waits(const h2x_drive *drive, apr_int64_t used)
+{
+    return (is_processor_free()
+            || (drive->lead_looked && used == drive->lead_used))
+           && !h2x_thread_is_runnable(&drive->lead_thread);
+}
+
+void h2x_drive_check_lead_locked(h2x_drive *drive)
+{
+    apr_int64_t used = h2x_thread_used(&drive->lead_thread);
+
+    if (!drive->lead_looked) {
+        drive->lead_used_first = used;
+    }
+    if (lead_waits(drive, used)) {
+        replace_waiting(drive);
+    }
+    else if (is_processor_free()
+             || used - drive->lead_used_first > COMPUTE_MAX) {
+        h2x_drive_hand_over_locked(drive, drive->lead);
+    }
+    else {
+        drive->lead_looked = 1;
+        drive->lead_used = used;
+        apr_atomic_set64(&drive->late_at,
+                         (apr_uint64_t)h2x_clock_now() + LOOK_AGAIN);
+    }
 }
 
 /* ---- running ---- */
 
-/* Runs a request. The lock is held before and after, not during that. */
-static void run_stream(h2x_drive *drive, h2x_stream *stream,
-                       const h2x_runner *runner)
+/* The thread that runs requests of a connection for a while. */
+typedef struct {
+    h2x_runner runner;
+    int number;        /* of a worker, or CONN_THREAD */
+} work_thread;
+
+static void begin_work(work_thread *me, const h2x_drive *drive,
+                       apr_thread_t *thread, int number)
 {
+    me->runner.thread = thread;
+    me->runner.sbh = drive->c1->sbh;
+    me->runner.c2_pool = NULL;
+    me->number = number;
+}
+
+/* Is there a pool for the next request? */
+static int has_pool(work_thread *me)
+{
+    if (!me->runner.c2_pool) {
+        me->runner.c2_pool = h2x_c2_pools_get(h2x_child_self->c2_pools);
+    }
+    if (!me->runner.c2_pool) {
+        h2x_stream_no_memory();
+    }
+    return me->runner.c2_pool != NULL;
+}
+
+/* Logs a request, and frees all that was its. The lock is held before and
+ * after, not during that. */
+static void end_request(h2x_drive *drive, h2x_stream *stream,
+                        h2x_runner *runner)
+{
+    h2x_request_sum sum = {
+        stream->bytes_in,
+        stream->bytes_out + h2x_session_unsent(drive->session, stream),
+        !stream->end_sent && (stream->is_closed || stream->out_failed)
+    };
+
     h2x_lock_release(&drive->lock);
-    h2x_request_run(stream, drive->c1, runner);
-    h2x_drive_forget_tunnel(stream);
-    h2x_stream_close_signal(stream);
+    h2x_request_end(stream, &sum, runner);
     h2x_lock_acquire(&drive->lock);
-    --drive->running;
+}
+
+/*
+ * Sees to it that what a request has left to be sent is the stream's own.
+ * Frames are made of it first, so that the log can tell their size. What is
+ * lent is mostly much: it is sent, as to copy it costs more.
+ * @return 0 when it has a file, which ends with the request
+ */
+static int own_output(h2x_drive *drive, h2x_stream *stream)
+{
+    h2x_drive_frame_locked(drive);
+    if (h2x_segments_is_borrowed(&stream->out)) {
+        h2x_drive_send_locked(drive);
+    }
+    if (h2x_segments_own(&stream->out) != APR_SUCCESS) {
+        h2x_stream_drop_output_locked(stream);
+        stream->out_failed = 1;
+    }
+    return stream->is_closed || h2x_segments_is_in_memory(&stream->out);
+}
+
+/*
+ * Runs a request, and ends it before the thread runs another one, as modules
+ * know it from HTTP/1.1: what they keep until a request's pool goes would be
+ * missing else, and what they left on the stack overwritten. The lock is held
+ * before and after, not during that.
+ */
+static void run_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me)
+{
+    if (has_pool(me)) {
+        begin_computing(stream);
+        h2x_lock_release(&drive->lock);
+        h2x_request_run(stream, drive->c1, &me->runner);
+        h2x_drive_forget_tunnel(stream);
+        h2x_stream_close_signal(stream);
+        h2x_lock_acquire(&drive->lock);
+    }
     if (!stream->out_ended) {
         stream->out_ended = 1;
         stream->out_failed = 1;
+        h2x_session_output(drive->session, stream);
     }
+    if (own_output(drive, stream) && stream->c2_pool) {
+        end_request(drive, stream, &me->runner);
+    }
+    end_computing(stream);
+    --drive->running;
     if (stream->is_closed) {
-        h2x_drive_push_ended(drive, stream);
+        h2x_drive_over_locked(drive, stream);
     }
     else {
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
@@ -236,15 +393,11 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream,
     }
 }
 
-/* Logs a request, and frees all that was its. As above. */
+/* Ends a stream whose file was sent, or will not be. As above. */
 static void end_stream(h2x_drive *drive, h2x_stream *stream,
-                       const h2x_runner *runner)
+                       h2x_runner *runner)
 {
-    if (stream->eor) {
-        h2x_lock_release(&drive->lock);
-        h2x_request_end(stream, runner);
-        h2x_lock_acquire(&drive->lock);
-    }
+    end_request(drive, stream, runner);
     --drive->running;
     h2x_session_release(drive->session, stream);
 }
@@ -252,29 +405,28 @@ static void end_stream(h2x_drive *drive, h2x_stream *stream,
 /* The place of a thread in the scoreboard; -1: the connection's is used. */
 static int slot_of(int number)
 {
-    return (number == H2X_CONN_THREAD) ? -1 : h2x_child_worker_slot(number);
+    return (number == CONN_THREAD) ? -1 : h2x_child_worker_slot(number);
 }
 
 /* Runs or ends a request, which leads, if there is no lead, until it may
  * wait. */
-static void do_stream(h2x_drive *drive, h2x_stream *stream,
-                      apr_thread_t *thread, int number, apr_time_t now)
+static void do_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me,
+                      apr_time_t now)
 {
     int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
-    int slot = slot_of(number);
-    h2x_runner runner = { thread, drive->c1->sbh };
+    int slot = slot_of(me->number);
 
     if (slot >= 0) {
-        ap_create_sb_handle(&runner.sbh, stream->pool, child, slot);
+        ap_create_sb_handle(&me->runner.sbh, stream->pool, child, slot);
     }
     if (!drive->lead) {
         h2x_drive_set_lead_locked(drive, stream, now);
     }
     if (stream->state == H2X_STREAM_RUNNING) {
-        run_stream(drive, stream, &runner);
+        run_stream(drive, stream, me);
     }
     else {
-        end_stream(drive, stream, &runner);
+        end_stream(drive, stream, &me->runner);
     }
     if (drive->lead == stream) {
         h2x_drive_set_lead_locked(drive, NULL, 0);
@@ -284,25 +436,25 @@ static void do_stream(h2x_drive *drive, h2x_stream *stream,
         }
     }
     drive->has_run = 1;
-    if (number == H2X_CONN_THREAD) {
+    if (me->number == CONN_THREAD) {
         h2x_drive_take_back_locked(drive);
     }
 }
 
-int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int number)
+static int work_locked(h2x_drive *drive, work_thread *me)
 {
     apr_time_t now = h2x_clock_now(), end = now + BATCH_MAX;
     int has_run = 0, has_ended = 0, has_sent;
     h2x_stream *stream;
 
     while (!drive->lead && now < end && (stream = pop_ready(drive))) {
-        do_stream(drive, stream, thread, number, now);
+        do_stream(drive, stream, me, now);
         now = h2x_clock_now();
         has_run = 1;
     }
     has_sent = h2x_drive_send_locked(drive) > 0;
     while (!drive->lead && (stream = pop_ended(drive))) {
-        do_stream(drive, stream, thread, number, h2x_clock_now());
+        do_stream(drive, stream, me, h2x_clock_now());
         has_ended = 1;
     }
     if (has_ended) {
@@ -312,14 +464,26 @@ int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int number)
     return has_run || has_sent || has_ended;
 }
 
+int h2x_drive_work_locked(h2x_drive *drive)
+{
+    work_thread me;
+    int did_something;
+
+    begin_work(&me, drive, drive->c1->current_thread, CONN_THREAD);
+    did_something = work_locked(drive, &me);
+    h2x_request_release_runner(&me.runner);
+    return did_something;
+}
+
 void h2x_drive_end_all_locked(h2x_drive *drive)
 {
-    h2x_runner runner = { drive->c1->current_thread, drive->c1->sbh };
+    h2x_runner runner = { drive->c1->current_thread, drive->c1->sbh, NULL };
     h2x_stream *stream;
 
     while ((stream = pop_ended(drive))) {
         end_stream(drive, stream, &runner);
     }
+    h2x_request_release_runner(&runner);
 }
 
 /* Works for a while, or runs one request beside the lead. On a worker. */
@@ -329,7 +493,9 @@ void h2x_drive_work(void *baton, apr_thread_t *thread, int number)
     int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
     int slot = slot_of(number);
     h2x_stream *stream = NULL;
+    work_thread me;
 
+    begin_work(&me, drive, thread, number);
     h2x_lock_acquire(&drive->lock);
     --drive->offered;
     if (drive->lead && drive->spare) {
@@ -337,13 +503,14 @@ void h2x_drive_work(void *baton, apr_thread_t *thread, int number)
         stream = pop_ready(drive);
     }
     if (stream) {
-        do_stream(drive, stream, thread, number, 0);
+        do_stream(drive, stream, &me, 0);
     }
     if (stream || h2x_drive_has_work(drive)) {
         /* not else: the connection may be with the MPM, which uses its filters
          * between requests */
-        h2x_drive_work_locked(drive, thread, number);
+        work_locked(drive, &me);
     }
+    h2x_request_release_runner(&me.runner);
     if (drive->driver == H2X_DRIVER_LEAD && !drive->lead) {
         drive->driver = H2X_DRIVER_WATCH;
         h2x_drive_arm(drive);

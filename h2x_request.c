@@ -22,6 +22,7 @@
 
 #include "h2x.h"
 #include "h2x_announce.h"
+#include "h2x_child.h"
 #include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_field.h"
@@ -107,7 +108,7 @@ static apr_socket_t *make_socket(h2x_stream *stream)
 
     if (!stream->request.has_body
         || h2x_stream_open_signal(stream) != APR_SUCCESS
-        || apr_os_sock_put(&socket, &stream->signal[0], stream->pool)
+        || apr_os_sock_put(&socket, &stream->signal[0], stream->c2_pool->pool)
                != APR_SUCCESS) {
         return dummy_socket;
     }
@@ -122,6 +123,7 @@ static apr_socket_t *make_socket(h2x_stream *stream)
  */
 static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
 {
+    apr_pool_t *p = stream->c2_pool->pool;
     conn_rec *master;
     apr_os_sock_t fd;
     const module *m;
@@ -130,12 +132,12 @@ static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
         return c1;
     }
     fd = dup(fd);
-    if (fd < 0 || apr_os_sock_put(&stream->drop_socket, &fd, stream->pool)
-                      != APR_SUCCESS) {
+    if (fd < 0
+        || apr_os_sock_put(&stream->drop_socket, &fd, p) != APR_SUCCESS) {
         return c1;
     }
-    master = apr_pmemdup(stream->pool, c1, sizeof(*c1));
-    master->conn_config = ap_create_conn_config(stream->pool);
+    master = apr_pmemdup(p, c1, sizeof(*c1));
+    master->conn_config = ap_create_conn_config(p);
     for (m = ap_top_module; m; m = m->next) {
         ap_set_module_config(master->conn_config, m,
                              ap_get_module_config(c1->conn_config, m));
@@ -151,7 +153,7 @@ static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
 static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
                          const h2x_runner *runner)
 {
-    apr_pool_t *p = stream->pool;
+    apr_pool_t *p = stream->c2_pool->pool;
     conn_rec *c2 = apr_palloc(p, sizeof(*c2));
 
     h2x_lock_acquire(stream->lock);
@@ -159,7 +161,7 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
     c2->master = make_master(stream, c1);
     h2x_lock_release(stream->lock);
     c2->pool = p;
-    c2->bucket_alloc = stream->bucket_alloc;
+    c2->bucket_alloc = apr_bucket_alloc_create(p);
     c2->id = make_id(stream, c1);
     c2->log = NULL;
     c2->log_id = apr_pstrcat(p, c1->log_id, "-", apr_itoa(p, stream->id),
@@ -333,7 +335,8 @@ static int read_head(request_rec *r, h2x_stream *stream)
     r->the_request = request_line(r, head);
     r->headers_in = head->fields;
     if (!head->status) {
-        h2x_field_join(r->pool, r->headers_in);
+        /* what is promised has values of these, after the request's end */
+        h2x_field_join(stream->pool, r->headers_in);
     }
     if (!status) {
         status = check_limits(r, head);
@@ -553,13 +556,15 @@ static void await_end(h2x_stream *stream)
     h2x_lock_release(stream->lock);
 }
 
-void h2x_request_run(h2x_stream *stream, conn_rec *c1,
-                     const h2x_runner *runner)
+void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
 {
-    conn_rec *c2 = make_c2(stream, c1, runner);
+    conn_rec *c2;
     request_rec *r;
     int status;
 
+    stream->c2_pool = runner->c2_pool;
+    runner->c2_pool = NULL;
+    c2 = make_c2(stream, c1, runner);
     h2x_filter_in_add(c2, stream);
     h2x_filter_out_add(c2, stream);
     ap_run_pre_connection(c2, ap_get_conn_socket(c2));
@@ -598,30 +603,52 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1,
     }
 }
 
-void h2x_request_end(h2x_stream *stream, const h2x_runner *runner)
+static void log_and_free(h2x_stream *stream, const h2x_request_sum *sum,
+                         const h2x_runner *runner)
 {
     conn_rec *c2 = stream->c2;
     apr_bucket *eor = stream->eor;
 
-    if (!eor) {
-        return;
-    }
     c2->sbh = runner->sbh;
     c2->current_thread = runner->thread;
-    c2->aborted = !stream->end_sent;
+    c2->aborted = sum->is_aborted;
     if (logio_in) {
         /* its own filter on c2 has counted what was read there */
-        logio_in(c2, stream->bytes_in - stream->bytes_read);
+        logio_in(c2, sum->bytes_in - stream->bytes_read);
     }
     if (logio_out) {
-        logio_out(c2, stream->bytes_out);
+        logio_out(c2, sum->bytes_out);
     }
     stream->eor = NULL;
     stream->r = NULL;
     apr_bucket_destroy(eor);
-    /* what modules left at the c2 ends here too, not with the lock held */
+}
+
+void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum,
+                     h2x_runner *runner)
+{
+    h2x_c2_pool *c2_pool = stream->c2_pool;
+
+    if (stream->eor) {
+        log_and_free(stream, sum, runner);
+    }
     stream->c2 = NULL;
-    apr_pool_clear(stream->pool);
+    stream->c2_pool = NULL;
+    apr_pool_clear(c2_pool->pool);
+    if (runner->c2_pool) {
+        h2x_c2_pools_put(h2x_child_self->c2_pools, c2_pool);
+    }
+    else {
+        runner->c2_pool = c2_pool;
+    }
+}
+
+void h2x_request_release_runner(h2x_runner *runner)
+{
+    if (runner->c2_pool) {
+        h2x_c2_pools_put(h2x_child_self->c2_pools, runner->c2_pool);
+        runner->c2_pool = NULL;
+    }
 }
 
 void h2x_request_count(request_rec *r)
@@ -648,12 +675,24 @@ void h2x_request_count(request_rec *r)
 
 int h2x_request_may_wait(const request_rec *r)
 {
+    /* they compute, and read files and directories */
+    static const char *const quick[] = {
+        "default-handler", DIR_MAGIC_TYPE, "server-status", "server-info",
+        "type-map", "send-as-is", NULL
+    };
     const char *handler = r->handler;
+    int i;
 
-    return handler && !AP_IS_DEFAULT_HANDLER_NAME(handler)
-           && strcmp(handler, "default-handler")
-           && (!r->content_type || ap_cstr_casecmpn(r->content_type, handler,
-                                                    strlen(handler)));
+    if (!handler || AP_IS_DEFAULT_HANDLER_NAME(handler)) {
+        return 0;
+    }
+    for (i = 0; quick[i]; ++i) {
+        if (!strcmp(handler, quick[i])) {
+            return 0;
+        }
+    }
+    return !r->content_type || ap_cstr_casecmpn(r->content_type, handler,
+                                                strlen(handler));
 }
 
 apr_status_t h2x_request_pollfd(const conn_rec *c2, apr_pollfd_t *pfd,

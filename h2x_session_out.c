@@ -12,6 +12,9 @@
  * left of a window. */
 #define DATA_MIN 1024
 
+/* Nor longer than a client takes that has not said otherwise. */
+#define DATA_MAX (16 * 1024)
+
 /* A client whose windows make them shorter than this, dribbles. */
 #define DATA_TINY 64
 
@@ -506,6 +509,39 @@ void h2x_session_output(h2x_session *session, h2x_stream *stream)
     if (!stream->is_closed) {
         h2x_session_add_news(session, stream);
     }
+}
+
+static apr_off_t size_of_head(const h2x_head *head)
+{
+    apr_off_t size = H2X_FRAME_HEAD_LEN;
+    int i;
+
+    for (i = 0; i < head->count; ++i) {
+        size += head->fields[i].name_len + head->fields[i].value_len;
+    }
+    return size;
+}
+
+apr_off_t h2x_session_unsent(const h2x_session *session,
+                             const h2x_stream *stream)
+{
+    const h2x_pending *pending;
+    apr_off_t size = 0, body = stream->out.bytes;
+
+    h2x_lock_check(session->params.lock);
+    if (stream->is_closed || stream->was_reset) {
+        return 0;
+    }
+    for (pending = stream->pending; pending; pending = pending->next) {
+        size += pending->head ? size_of_head(pending->head) : 0;
+    }
+    if (body) {
+        size += body + (body + DATA_MAX - 1) / DATA_MAX * H2X_FRAME_HEAD_LEN;
+    }
+    if (stream->out_trailers && !stream->end_sent) {
+        size += size_of_head(stream->out_trailers);
+    }
+    return size;
 }
 
 apr_size_t h2x_session_queue_size(const h2x_session *session)

@@ -275,12 +275,6 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
         stream = make_stream_locked(store);
     }
     apr_thread_mutex_unlock(store->lock);
-    /* it gives nothing back before its end, so it is made anew each time */
-    if (stream && !(stream->bucket_alloc = apr_bucket_alloc_create_ex(
-                        apr_pool_allocator_get(stream->pool)))) {
-        destroy(store, stream);
-        stream = NULL;
-    }
     if (!stream) {
         h2x_stream_no_memory();
         return NULL;
@@ -311,14 +305,13 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     apr_size_t wasted = stream->wasted + stream->in_bytes + stream->out.memory;
     int is_over, has_widened;
 
-    ap_assert(!stream->eor && stream->state != H2X_STREAM_RUNNING);
+    ap_assert(!stream->c2_pool && stream->state != H2X_STREAM_RUNNING);
     free_chunks(stream->in_first);
     h2x_segments_clear(&stream->out);
     if (stream->in_trailers) {
         apr_pool_destroy(apr_table_elts(stream->in_trailers)->pool);
     }
     apr_pool_clear(pool);
-    apr_bucket_alloc_destroy(stream->bucket_alloc);
     memset(stream, 0, sizeof(*stream));
     stream->pool = pool;
     stream->changed = changed;

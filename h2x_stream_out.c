@@ -167,6 +167,11 @@ void h2x_segments_move(h2x_segments *to, h2x_segments *from)
     memset(from, 0, sizeof(*from));
 }
 
+static int is_borrowed(const h2x_segment *segment)
+{
+    return segment->memory && !segment->size;
+}
+
 static void drop_first(h2x_segments *row)
 {
     h2x_segment *segment = row->first;
@@ -175,7 +180,7 @@ static void drop_first(h2x_segments *row)
     if (!row->first) {
         row->last = NULL;
     }
-    row->returned += (segment->memory && !segment->size);
+    row->returned += is_borrowed(segment);
     free(segment);
 }
 
@@ -202,6 +207,50 @@ apr_status_t h2x_segments_read(h2x_segments *row, char *to, apr_size_t len)
         if (!segment->len) {
             drop_first(row);
         }
+    }
+    return APR_SUCCESS;
+}
+
+int h2x_segments_is_in_memory(const h2x_segments *row)
+{
+    return row->bytes == (apr_off_t)row->memory;
+}
+
+int h2x_segments_is_borrowed(const h2x_segments *row)
+{
+    const h2x_segment *segment = row->first;
+
+    while (segment && !is_borrowed(segment)) {
+        segment = segment->next;
+    }
+    return segment != NULL;
+}
+
+apr_status_t h2x_segments_own(h2x_segments *row)
+{
+    h2x_segment **at, *borrowed, *own;
+
+    for (at = &row->first; *at; at = &(*at)->next) {
+        borrowed = *at;
+        if (!is_borrowed(borrowed)) {
+            continue;
+        }
+        own = malloc(sizeof(*own) + borrowed->len);
+        if (!own) {
+            h2x_stream_no_memory();
+            return APR_ENOMEM;
+        }
+        own->next = borrowed->next;
+        own->memory = memcpy(own + 1, borrowed->memory + borrowed->offset,
+                             borrowed->len);
+        own->offset = 0;
+        own->len = own->size = borrowed->len;
+        if (row->last == borrowed) {
+            row->last = own;
+        }
+        *at = own;
+        ++row->returned;
+        free(borrowed);
     }
     return APR_SUCCESS;
 }

@@ -101,6 +101,7 @@ void h2x_drive_free_buffer(h2x_drive *drive)
     h2x_io_rest(&drive->io);
     h2x_pages_put(drive->buffer.data, drive->buffer.size);
     drive->buffer.data = NULL;
+    drive->buffer.len = 0;
 }
 
 void h2x_drive_rest_locked(h2x_drive *drive)
@@ -125,6 +126,23 @@ static void say_goodbye(const h2x_drive *drive)
     }
 }
 
+/* Adds frames to the buffer, behind those that are there. */
+static void fill_buffer(h2x_drive *drive)
+{
+    if (!has_buffer(drive)
+        || h2x_session_send(drive->session, &drive->buffer) != APR_SUCCESS) {
+        h2x_drive_lose(drive);
+    }
+}
+
+void h2x_drive_frame_locked(h2x_drive *drive)
+{
+    h2x_lock_check(&drive->lock);
+    if (!drive->gone && h2x_io_is_writable(&drive->io)) {
+        fill_buffer(drive);
+    }
+}
+
 /* Sends frames, as far as the socket takes them. Any thread. */
 apr_size_t h2x_drive_send_locked(h2x_drive *drive)
 {
@@ -138,17 +156,13 @@ apr_size_t h2x_drive_send_locked(h2x_drive *drive)
             drive->pending_output = 1;
             break;
         }
-        drive->buffer.len = 0;
-        if (!has_buffer(drive)
-            || h2x_session_send(drive->session, &drive->buffer)
-                   != APR_SUCCESS) {
-            h2x_drive_lose(drive);
-        }
+        fill_buffer(drive);
         if (!drive->buffer.len) {
             break;
         }
         h2x_io_write(&drive->io, drive->buffer.data, drive->buffer.len);
         total += drive->buffer.len;
+        drive->buffer.len = 0;
     }
     if (drive->c1->aborted
         || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {

@@ -9,6 +9,7 @@
 
 #include <httpd.h>
 
+#include "h2x_c2_pool.h"
 #include "h2x_stream.h"
 #include "h2x_watch.h"
 #include "h2x_worker.h"
@@ -27,7 +28,8 @@ typedef struct h2x_child {
     h2x_watch *watch;
     h2x_workers *workers;
     h2x_stream_store *stores[H2X_CHILD_STORES];
-    h2x_watch_entry trim_time; /* when these are trimmed, */
+    h2x_c2_pools *c2_pools;
+    h2x_watch_entry trim_time; /* when stores and pools are trimmed, */
     h2x_worker_source trimming; /* and what does it */
     int keeps_idle;     /* the MPM keeps idle connections without a thread, */
     int waits_for_io;   /* and others too */
@@ -35,6 +37,9 @@ typedef struct h2x_child {
     int thread_limit;   /* slots of a child in the scoreboard */
     apr_uint32_t stopping; /* an h2x_child_stop; atomic */
     apr_uint32_t driving;  /* connection threads with a connection; atomic */
+    apr_uint32_t computing; /* requests that run, and have not said that they
+                             * wait; atomic */
+    apr_uint32_t processors;
 } h2x_child;
 
 /**

@@ -19,6 +19,7 @@
 #include "h2x_io.h"
 #include "h2x_request.h"
 #include "h2x_session.h"
+#include "h2x_thread.h"
 
 APR_RING_HEAD(h2x_drive_ring, h2x_stream);
 
@@ -54,8 +55,14 @@ struct h2x_drive {
     int pending_output; /* writing did, likewise */
 
     h2x_stream *lead;  /* the request whose thread runs the next ones; NULL */
-    apr_uint64_t late_at; /* when the lead will be; 0: there is none, or it is
-                           not in code of httpd. Read without the lock */
+    apr_uint64_t late_at; /* when to look at the lead's thread; 0: there is
+                           * none, or it is not in code of httpd. Read without
+                           * the lock */
+    h2x_thread lead_thread;
+    int lead_looked;      /* its thread was looked at. Processor time that it
+                           * had used then, in nanoseconds: */
+    apr_int64_t lead_used_first; /* at the first look, */
+    apr_int64_t lead_used; /* and at the last */
 
     /* the connection thread */
     apr_thread_cond_t *work; /* there is something to do for it */
@@ -92,6 +99,13 @@ void h2x_drive_arm(h2x_drive *drive);
  */
 apr_size_t h2x_drive_send_locked(h2x_drive *drive);
 
+/**
+ * Makes frames of what there is to be sent, as many as go into the buffer, if
+ * the socket would take them. They go out with the next
+ * h2x_drive_send_locked(), which has to follow. Any thread.
+ */
+void h2x_drive_frame_locked(h2x_drive *drive);
+
 /** Frees the buffer, which is there only while the connection is active. */
 void h2x_drive_free_buffer(h2x_drive *drive);
 
@@ -125,15 +139,23 @@ void h2x_drive_set_lead_locked(h2x_drive *drive, h2x_stream *stream,
  */
 void h2x_drive_hand_over_locked(h2x_drive *drive, const h2x_stream *stream);
 
+/** The same, as it may wait: it counts as computing no longer. */
+void h2x_drive_wait_locked(h2x_drive *drive, h2x_stream *stream);
+
 /** The same, if its handler is about to wait: others' may be, too. */
-void h2x_drive_handler_waits_locked(h2x_drive *drive,
-                                    const h2x_stream *stream);
+void h2x_drive_handler_waits_locked(h2x_drive *drive, h2x_stream *stream);
 
-/** Goes on without a lead that has been in one request for long. The watch. */
-void h2x_drive_replace_lead_locked(h2x_drive *drive);
+/**
+ * Looks at the thread of a lead that takes long: goes on without it if it
+ * waits, or if there is a processor for another one. The watch.
+ */
+void h2x_drive_check_lead_locked(h2x_drive *drive);
 
-/** Keeps a stream that is over, until it is ended. */
-void h2x_drive_push_ended(h2x_drive *drive, h2x_stream *stream);
+/**
+ * Releases a stream that is over; one whose request was not ended yet is kept
+ * until it is.
+ */
+void h2x_drive_over_locked(h2x_drive *drive, h2x_stream *stream);
 
 /** How many of the requests that are ready may start. */
 int h2x_drive_startable(const h2x_drive *drive);
@@ -144,12 +166,10 @@ int h2x_drive_has_work(const h2x_drive *drive);
 /**
  * Runs requests that are ready, one after the other, for a while; sends; ends
  * those that are over. Nothing, if there is a lead. The lock is free while a
- * request runs. The connection thread, or a worker.
- * @param number of the worker, or H2X_CONN_THREAD, which drives afterwards
+ * request runs. The connection thread, which drives afterwards.
  * @return whether it did something
  */
-int h2x_drive_work_locked(h2x_drive *drive, apr_thread_t *thread, int number);
-#define H2X_CONN_THREAD -1
+int h2x_drive_work_locked(h2x_drive *drive);
 
 /** The same, on a worker: see h2x_worker_source. No lock held. */
 void h2x_drive_work(void *baton, apr_thread_t *thread, int number);

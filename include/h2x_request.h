@@ -12,21 +12,32 @@
 
 #include "h2x_stream.h"
 
-/** The thread that runs or ends a request, and its place in server-status. */
+/**
+ * The thread that runs or ends requests, its place in server-status, and the
+ * pool for the next request that it runs.
+ */
 typedef struct h2x_runner {
     apr_thread_t *thread;
     ap_sb_handle_t *sbh;
+    h2x_c2_pool *c2_pool; /* empty; NULL: to be got */
 } h2x_runner;
+
+/** What the log says of a stream (mod_logio, %X). */
+typedef struct h2x_request_sum {
+    apr_off_t bytes_in;  /* of frames that came */
+    apr_off_t bytes_out; /* of frames that were sent, or are still to be */
+    int is_aborted;      /* the client has not got all of it, nor will it */
+} h2x_request_sum;
 
 /** Gets hold of what is needed in each child; from the child_init hook. */
 apr_status_t h2x_request_child_init(apr_pool_t *p);
 
 /**
  * Runs the request of a stream: all of httpd's phases but logging. Blocks as
- * long as the handler does. The runner; no lock held.
+ * long as the handler does. The stream has the runner's pool from then on,
+ * until the request was ended. The runner; no lock held.
  */
-void h2x_request_run(h2x_stream *stream, conn_rec *c1,
-                     const h2x_runner *runner);
+void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner);
 
 /** Sets the variables of a request that has been mapped: the fixups hook. */
 void h2x_request_fixup(request_rec *r);
@@ -47,15 +58,21 @@ void h2x_request_before_handler(request_rec *r);
 void h2x_request_count(request_rec *r);
 
 /**
- * Ends a request: logs it and frees it. May block, on a slow log. Any thread,
- * when nobody runs the stream and no byte of it will be sent any more; no
- * lock held.
+ * Ends a request: logs it and frees all that was its and its secondary
+ * connection's. May block, on a slow log. Any thread, when nobody runs the
+ * stream and no file or memory of the request is still to be sent; no lock
+ * held. The runner has the pool then, or another one has gone back to the
+ * child.
  */
-void h2x_request_end(h2x_stream *stream, const h2x_runner *runner);
+void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum,
+                     h2x_runner *runner);
+
+/** Gives back the pool that a runner has. Any thread; any lock held. */
+void h2x_request_release_runner(h2x_runner *runner);
 
 /**
- * Tells whether the handler that is about to run may wait for something.
- * Only the core's own serving of a file does not.
+ * Tells whether the handler that is about to run may wait for something. The
+ * core's own serving of files does not, nor do some of httpd's modules.
  */
 int h2x_request_may_wait(const request_rec *r);
 

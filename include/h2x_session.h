@@ -130,6 +130,13 @@ void h2x_session_output(h2x_session *session, h2x_stream *stream);
 void h2x_session_consumed(h2x_session *session, h2x_stream *stream,
                           apr_size_t len);
 
+/**
+ * The size of the frames that a stream has still to send, as far as that can be
+ * known: how HPACK will compress a head cannot. Lock held.
+ */
+apr_off_t h2x_session_unsent(const h2x_session *session,
+                             const h2x_stream *stream);
+
 /** How many frames wait to be sent. Lock held. */
 apr_size_t h2x_session_queue_size(const h2x_session *session);
 

@@ -21,6 +21,7 @@
 #include <apr_ring.h>
 #include <apr_tables.h>
 
+#include "h2x_c2_pool.h"
 #include "h2x_field.h"
 #include "h2x_lock.h"
 #include "h2x_priority.h"
@@ -156,7 +157,6 @@ struct h2x_stream {
     h2x_stream_state state;
     int is_closed;        /* for the client; its request may still run */
     apr_pool_t *pool;     /* runner */
-    apr_bucket_alloc_t *bucket_alloc; /* runner */
     apr_thread_cond_t *changed; /* what the runner waits for has come */
     h2x_lock *lock;       /* the session's */
     const h2x_stream_owner *owner;
@@ -219,10 +219,13 @@ struct h2x_stream {
     apr_interval_time_t keep_alive; /* KeepAliveTimeout; 0: no host is known */
     int unbuffered;
     int copy_files;
-    conn_rec *c2;
+    h2x_c2_pool *c2_pool; /* of the runner; kept with `eor` */
+    conn_rec *c2;         /* NULL once its pool was cleared */
     apr_socket_t *drop_socket; /* NULL, or what modules close to drop it */
     request_rec *r;       /* the initial request; NULL once it was logged */
     apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
+    int is_computing;     /* it counts among the child's that compute; atomic
+                           */
 };
 
 typedef struct h2x_stream_store h2x_stream_store;
@@ -341,6 +344,13 @@ void h2x_segments_move(h2x_segments *to, h2x_segments *from);
  * @return also APR_EOF when a file has become shorter
  */
 apr_status_t h2x_segments_read(h2x_segments *row, char *to, apr_size_t len);
+
+/** Is all of a row in memory, and is any of that borrowed? */
+int h2x_segments_is_in_memory(const h2x_segments *row);
+int h2x_segments_is_borrowed(const h2x_segments *row);
+
+/** Copies what is borrowed, which then is not. APR_SUCCESS or APR_ENOMEM. */
+apr_status_t h2x_segments_own(h2x_segments *row);
 
 /** Frees all of a row. */
 void h2x_segments_clear(h2x_segments *row);

@@ -50,7 +50,7 @@ TEST(new_stream_is_blank)
     assert_int_equal(stream->state, H2X_STREAM_RECEIVING);
     assert_ptr_equal(stream->lock, lock);
     assert_non_null(stream->pool);
-    assert_non_null(stream->bucket_alloc);
+    assert_null(stream->c2_pool);
     assert_non_null(stream->changed);
     assert_true(apr_is_empty_table(stream->request.fields));
     h2x_stream_release(store, stream);
@@ -75,7 +75,6 @@ TEST(released_stream_is_blank_again)
     apr_pool_create_unmanaged_ex(&p, NULL, NULL);
     stream->in_trailers = apr_table_make(p, 2);
     apr_table_add(stream->in_trailers, "X-Sum", "1");
-    apr_bucket_free(apr_bucket_alloc(100, stream->bucket_alloc));
     h2x_lock_acquire(lock);
     h2x_stream_feed_locked(stream, "body", 4);
     h2x_segments_add(&stream->out, "output", 6);
@@ -271,14 +270,14 @@ TEST(states_do_not_go_back)
 TEST(running_stream_is_not_released)
 {
     h2x_stream *stream = acquire(1);
-    apr_bucket eor;
+    h2x_c2_pool c2_pool;
 
     stream->state = H2X_STREAM_RUNNING;
     expect_assert_failure(h2x_stream_release(store, stream));
     stream->state = H2X_STREAM_CLOSED;
-    stream->eor = &eor;     /* its request was not logged */
+    stream->c2_pool = &c2_pool; /* its request was not ended */
     expect_assert_failure(h2x_stream_release(store, stream));
-    stream->eor = NULL;
+    stream->c2_pool = NULL;
     h2x_stream_release(store, stream);
 }
 
