@@ -1,6 +1,7 @@
 """Timeouts: of a connection before its first request and between requests, of
 a stream whose client sends or takes nothing.  What goes on is not ended."""
 
+import contextlib
 import time
 
 import pytest
@@ -100,6 +101,30 @@ def test_frames_that_are_no_requests(hurried, is_first, kind, tls):
         assert (2 if is_first else 1) * 0.9 < since(began)
         assert c.goaway_code == h2raw.NO_ERROR
         assert c.wait_closed()
+
+
+@pytest.mark.h2x_only("each frame begins the time anew")
+def test_places_become_free(httpd):
+    """More clients without requests than there are threads, with worker: who
+    comes last is served when others' time is over."""
+    with httpd(TIMEOUTS, mpm="worker") as server, \
+            contextlib.ExitStack() as stack:
+        files(server)
+        cs = [stack.enter_context(server.h2(False)) for _ in range(60)]
+        began = time.monotonic()
+        with server.h2(False, timeout=20) as last:
+            r = last.get("/index.html")
+            while not r.done:
+                assert not last.closed and not last.goaways
+                for c in cs:
+                    if not c.closed:
+                        with contextlib.suppress(OSError):
+                            c.send(NO_REQUESTS["PING"])
+                        c.poll()
+                assert since(began) < 20 * lib_server.PATIENCE, "not served"
+                last.idle(0.3)
+            assert r.text == "hello\n"
+        assert any(c.goaways for c in cs)
 
 
 KEPT = """

@@ -1,6 +1,7 @@
 """Attacks with patience: clients that send or take as little as they can."""
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
@@ -8,9 +9,9 @@ import time
 
 import pytest
 
-from lib import h2raw, inside
+from lib import h2raw, inside, upgrade
 from lib.h2raw import DataFrame, HeadersFrame, WindowUpdateFrame
-from lib.server import ServerError, wait_for
+from lib.server import PATIENCE, ServerError, wait_for
 from stage import MANY, SECONDS, row
 
 CONFIG = """
@@ -259,3 +260,94 @@ def test_slow_heads(stage):
     stage.check(half.fileno() == -1, "half a preface is waited for")
     half.close()
     stage.check("goes on" not in ends, "not all are closed: %s", ends)
+
+
+# --- clients that keep their place -------------------------------------------
+
+#: How long a client that has just come may wait.
+PROMPT = 1
+
+
+def welcome(stage, until, seconds=SECONDS):
+    """Comes anew, again and again, until something is so or time is over.
+    Returns how long the slowest of these had to wait."""
+    slowest, start = 0, time.monotonic()
+    while not until() and time.monotonic() - start < seconds:
+        began = time.monotonic()
+        with contextlib.suppress(OSError, h2raw.Timeout):
+            with stage.server.h2(tls=False, timeout=SECONDS) as c:
+                c.request(path="/small.html")
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.1)
+    stage.note("new clients %.0f ms", slowest * 1e3)
+    stage.check(slowest < PROMPT * PATIENCE, "a new client had to wait %.1f s",
+                slowest)
+
+
+@row(48, "Upgrade holds threads", needs="httpd")
+def test_upgraded(stage):
+    """25 downloads by Upgrade, at 200 bytes a second each."""
+    cs = []
+    for _ in range(25):
+        c = upgrade.upgrade(stage.server, path="/big.bin", windows=False,
+                            settings={h2raw.INITIAL_WINDOW_SIZE: 200})
+        stage.attackers.append(c)
+        c.wait_body(c.first, 200)
+        cs.append(c)
+
+    def more():
+        for c in cs:
+            c.credit(50, 1)
+    with Every(0.25, more):
+        welcome(stage, lambda: False, 3 * TIMEOUT)
+    for c in cs:
+        c.poll()
+    stage.tell("%d of 25 go on" % sum(
+        not (c.first.done or c.closed) for c in cs))
+
+
+@row(50, "no request at all")
+def test_only_pings(stage):
+    """80 connections that have a preface and PING frames."""
+    cs = [stage.connect() for _ in range(80)]
+    ping = h2raw.PingFrame(opaque_data=b"8 octets").serialize()
+    start = time.monotonic()
+
+    def pings():
+        for c in cs:
+            with contextlib.suppress(OSError):
+                c.raw(ping)
+
+    def over():
+        for c in cs:
+            c.poll()
+        return all(c.goaways or c.closed for c in cs)
+    with Every(0.4, pings):
+        welcome(stage, over)
+    ended = sum(bool(c.goaways or c.closed) for c in cs)
+    stage.tell("ended after %.0f s" % (time.monotonic() - start)
+               if ended == 80 else "%d of 80 go on" % (80 - ended))
+    stage.check(ended == 80, "%d go on", 80 - ended)
+
+
+@row(53, "a stalled stream kept alive", r"client takes no data")
+def test_busy_beside_stalled(stage):
+    """A stream whose window stays closed, and something small each 5 to 12 ms
+    on the same connection."""
+    c = stage.connect(settings={h2raw.INITIAL_WINDOW_SIZE: 0}, windows=False)
+    stalled = c.get("/page.html")
+    start = time.monotonic()
+    for pause in itertools.cycle([0.005, 0.008, 0.012]):
+        one = c.get("/small.html")
+        c.credit(100, one.id)
+        with contextlib.suppress(h2raw.Timeout):
+            c.pump(lambda: one.done or c.goaways)
+        if stalled.done or c.goaways or c.closed \
+                or time.monotonic() - start > SECONDS:
+            break
+        c.idle(pause)
+    took = time.monotonic() - start
+    over = stalled.done or c.goaways or c.closed
+    stage.tell("ended after %.0f s" % took if over else "goes on")
+    stage.check(over and took < 2 * TIMEOUT * PATIENCE, "not ended in time: "
+                "%r", stalled)
