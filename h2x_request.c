@@ -383,11 +383,8 @@ static void die(request_rec *r, int status)
 /* The time to the next request: as the MPMs find it, for HTTP/1.1. */
 static apr_interval_time_t keep_alive_timeout(const request_rec *r)
 {
-    const server_rec *s = r->server;
-
-    return s->keep_alive_timeout_set
-           ? s->keep_alive_timeout
-           : r->connection->base_server->keep_alive_timeout;
+    return (r->server->keep_alive_timeout_set
+            ? r->server : r->connection->base_server)->keep_alive_timeout;
 }
 
 /*
