@@ -332,7 +332,7 @@ JkMount /app/* one
     Case("Ruwsgi", "libapache2-mod-ruwsgi", "Ruwsgi", """
 <Location /app>
     SetHandler uwsgi-handler
-    uWSGISocket 127.0.0.1:@PORT_OF_BACKEND@
+    uWSGIserver 127.0.0.1:@PORT_OF_BACKEND@
 </Location>
 """, echoes("/app/x", "uwsgi"), backend=lambda: Uwsgi().values()),
     Case("lisp", "libapache2-mod-lisp", "lisp", """
