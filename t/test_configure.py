@@ -17,10 +17,6 @@ pytestmark = [
                        reason="was not built here"),
 ]
 
-PROBED = ["nghttp2_option_set_max_continuations",
-          "nghttp2_option_set_glitch_rate_limit",
-          "nghttp2_option_set_stream_reset_rate_limit"]
-
 
 def run(*command, **kw):
     done = subprocess.run(command, text=True, stdout=subprocess.PIPE,
@@ -33,6 +29,12 @@ def variable(name):
     """The value of a variable in the Makefile of this build."""
     with open(os.path.join(BUILDDIR, "Makefile"), encoding="utf-8") as f:
         return re.search(r"^%s = *(.*)$" % name, f.read(), re.M).group(1)
+
+
+def probed():
+    """The functions of nghttp2 that configure looks for."""
+    with open(os.path.join(TOP, "configure.ac"), encoding="utf-8") as f:
+        return re.findall(r"^H2X_CHECK_NGHTTP2\(\[(\w+)\]\)", f.read(), re.M)
 
 
 def library():
@@ -51,9 +53,9 @@ def test_warnings_do_not_change_what_is_found(tmp_path):
     run("./configure", "--no-create", "--with-apxs=" + variable("APXS"),
         "CFLAGS=" + flags, cwd=tmp_path)
     log = (tmp_path / "config.log").read_text(encoding="utf-8")
-    found = [name for name in PROBED
+    found = [name for name in probed()
              if re.search("^h2x_cv_%s=yes$" % name, log, re.M)]
-    assert found == [name for name in PROBED if hasattr(library(), name)]
+    assert found == [name for name in probed() if hasattr(library(), name)]
     defined = re.search("^H2X_DEFS='(.*)'$", log, re.M).group(1)
     for name in found:
         assert "-DH2X_HAVE_" + name.upper() in defined
