@@ -17,6 +17,7 @@ static const struct {
 } budgets[H2X_BUDGETS] = {
     [H2X_BUDGET_BLOCK] = { 7, 0, 0 },
     [H2X_BUDGET_HEAD] = { 1000, 0, 0 },
+    [H2X_BUDGET_OVERSIZE] = { 512, 512, 0 }, /* 8 MB */
     [H2X_BUDGET_RESETS] = { 10000, 330, 0 },
     [H2X_BUDGET_NOISE] = { 1000, 100, 10000 },
     [H2X_BUDGET_ERRORS] = { 0, 0, 0 }, /* H2MaxStreamErrors */
@@ -37,12 +38,14 @@ const h2x_price h2x_guard_prices[H2X_EVENTS] = {
                                  H2X_BUDGET_BLOCK, 1 },
     [H2X_EVENT_HEAD] = { NULL, H2X_BUDGET_HEAD, -ALL },
     [H2X_EVENT_FIELD] = { "fields of one head", H2X_BUDGET_HEAD, 1 },
+    [H2X_EVENT_OVERSIZE] = { "bytes in heads that are too large",
+                             H2X_BUDGET_OVERSIZE, 1 },
     [H2X_EVENT_RESET_EARLY] = { "requests reset before their response",
                                 H2X_BUDGET_RESETS, 10 },
     [H2X_EVENT_RESET_LATE] = { "responses reset", H2X_BUDGET_RESETS, 1 },
     [H2X_EVENT_RESET_MADE] = { "streams that had to be reset",
                                H2X_BUDGET_RESETS, 10 },
-    [H2X_EVENT_REFUSED] = { "streams beyond H2MaxSessionStreams",
+    [H2X_EVENT_REFUSED] = { "streams that had to be refused",
                             H2X_BUDGET_RESETS, 100 },
     [H2X_EVENT_RESPONSE] = { NULL, H2X_BUDGET_RESETS, -5 },
     [H2X_EVENT_PING] = { "PING frames", H2X_BUDGET_NOISE, 1 },

@@ -9,12 +9,16 @@
 #include "h2x_field.h"
 #include "h2x_head.h"
 
-/* What all fields of a head may take, where LimitRequestFieldSize does not
- * speak of larger ones: one that is sent in a byte each time counts as often
- * as it is sent. Sizes are as RFC 9113, section 6.5.2, has them. */
-#define HEAD_MAX (32 * 1024)
-#define FIELDS_MAX 4
+/* What it costs to keep a field, beside its bytes. */
 #define FIELD_OVERHEAD 32
+
+/* Copies a value, which is kept. */
+static char *keep(h2x_stream *stream, apr_pool_t *p, apr_size_t name_len,
+                  const char *value, apr_size_t value_len)
+{
+    stream->kept += name_len + value_len + FIELD_OVERHEAD;
+    return apr_pstrmemdup(p, value, value_len);
+}
 
 const char *h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
                                 const char *name, const char *value,
@@ -23,8 +27,8 @@ const char *h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
     h2x_request_head *head = &stream->request;
     apr_size_t max = (apr_size_t)s->limit_req_line;
     int is_too_long = value_len > max;
-    char *copy = apr_pstrmemdup(stream->pool, value,
-                                is_too_long ? max : value_len);
+    char *copy = keep(stream, stream->pool, 0, value,
+                      is_too_long ? max : value_len);
 
     switch (name[1]) {
     case 'm':
@@ -109,13 +113,6 @@ const h2x_head *h2x_head_promise(h2x_stream *stream,
     return head;
 }
 
-/* Are the fields of a head, or the trailers, too many bytes in all? */
-static int is_too_large(apr_size_t size, const server_rec *s)
-{
-    return size > HEAD_MAX
-           && size > FIELDS_MAX * (apr_size_t)s->limit_req_fieldsize;
-}
-
 /* Counts a field. Returns the limit that it exceeds. */
 static const char *count_field(h2x_request_head *head, const server_rec *s,
                                const char *name, apr_size_t name_len,
@@ -123,10 +120,6 @@ static const char *count_field(h2x_request_head *head, const server_rec *s,
 {
     apr_size_t max = (apr_size_t)s->limit_req_fieldsize;
 
-    head->size += name_len + value_len + FIELD_OVERHEAD;
-    if (is_too_large(head->size, s)) {
-        return "32 KB in one head, or 4 times LimitRequestFieldSize";
-    }
     if (name_len == 6 && !memcmp(name, "cookie", 6)) {
         head->field_count += (head->cookie_len == 0);
         head->cookie_len += value_len + 2;
@@ -143,23 +136,31 @@ static const char *count_field(h2x_request_head *head, const server_rec *s,
     return NULL;
 }
 
+const char *h2x_head_refuse(h2x_stream *stream, const char *limit)
+{
+    if (stream->request.status) {
+        return NULL;
+    }
+    stream->request.status = HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
+    return limit;
+}
+
 const char *h2x_head_add_field(h2x_stream *stream, const server_rec *s,
                                const char *name, apr_size_t name_len,
                                const char *value, apr_size_t value_len)
 {
     h2x_request_head *head = &stream->request;
     const char *limit = count_field(head, s, name, name_len, value_len);
-    int was_refused = head->status;
 
-    if (was_refused) {
-        return NULL;
-    }
     if (limit) {
-        head->status = HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return limit;
+        return h2x_head_refuse(stream, limit);
     }
-    apr_table_addn(head->fields, h2x_field_name(stream->pool, name, name_len),
-                   apr_pstrmemdup(stream->pool, value, value_len));
+    if (!head->status) {
+        apr_table_addn(head->fields,
+                       h2x_field_name(stream->pool, name, name_len),
+                       keep(stream, stream->pool, name_len, value,
+                            value_len));
+    }
     return NULL;
 }
 
@@ -170,9 +171,7 @@ apr_status_t h2x_head_add_trailer(h2x_stream *stream, const server_rec *s,
     apr_pool_t *p;
     int count;
 
-    stream->in_trailers_size += name_len + value_len + FIELD_OVERHEAD;
     if (stream->state >= H2X_STREAM_DRAINING
-        || is_too_large(stream->in_trailers_size, s)
         || h2x_field_is_bad_trailer(name, name_len)) {
         return APR_SUCCESS;
     }
@@ -189,6 +188,6 @@ apr_status_t h2x_head_add_trailer(h2x_stream *stream, const server_rec *s,
     }
     p = apr_table_elts(stream->in_trailers)->pool;
     apr_table_addn(stream->in_trailers, h2x_field_name(p, name, name_len),
-                   apr_pstrmemdup(p, value, value_len));
+                   keep(stream, p, name_len, value, value_len));
     return APR_SUCCESS;
 }

@@ -45,14 +45,6 @@ h2x_stream *h2x_session_add(h2x_session *session, int32_t id)
     return stream;
 }
 
-/* Resets a stream whose head or trailers come. Nothing more is looked at. */
-static int reject(nghttp2_session *ng, int32_t id, uint32_t code)
-{
-    int rv = nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, id, code);
-
-    return rv ? rv : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-}
-
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
                             void *baton)
 {
@@ -65,7 +57,12 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
     }
     if (session->goaway_said && frame->hd.stream_id > session->goaway_id) {
         /* the GOAWAY, which may not be out yet, says that it was not begun */
-        return reject(ng, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
+        return h2x_session_reject(session, frame->hd.stream_id,
+                                  NGHTTP2_REFUSED_STREAM);
+    }
+    if (!h2x_session_may_keep(session)) {
+        return h2x_session_reject(session, frame->hd.stream_id,
+                                  NGHTTP2_REFUSED_STREAM);
     }
     stream = h2x_session_add(session, frame->hd.stream_id);
     if (!stream) {
@@ -74,75 +71,6 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
     session->is_fresh = 0;
     nghttp2_session_set_stream_user_data(ng, stream->id, stream);
     return 0;
-}
-
-static int is_blank(uint8_t c)
-{
-    return c == ' ' || c == '\t';
-}
-
-/*
- * Takes the blanks around a value away, as HTTP/1.1 does (RFC 9110, section
- * 5.5). RFC 9113, section 8.2.1, has none there, but clients send some.
- */
-static void strip(const uint8_t **value, size_t *len)
-{
-    while (*len && is_blank((*value)[*len - 1])) {
-        --*len;
-    }
-    while (*len && is_blank(**value)) {
-        ++*value;
-        --*len;
-    }
-}
-
-static int on_header(nghttp2_session *ng, const nghttp2_frame *frame,
-                     const uint8_t *name, size_t name_len,
-                     const uint8_t *value, size_t value_len, uint8_t flags,
-                     void *baton)
-{
-    h2x_session *session = baton;
-    h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
-    const char *limit;
-
-    h2x_session_note(session, H2X_EVENT_FIELD);
-    if (!stream || h2x_session_go_on(session)
-        || frame->hd.type != NGHTTP2_HEADERS) {
-        return h2x_session_go_on(session);
-    }
-    if (name[0] == ':' && value_len
-        && (is_blank(value[0]) || is_blank(value[value_len - 1]))) {
-        return reject(ng, stream->id, NGHTTP2_PROTOCOL_ERROR);
-    }
-    strip(&value, &value_len);
-    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
-        return h2x_head_add_trailer(stream, session->params.server,
-                                    (const char *)name, name_len,
-                                    (const char *)value, value_len)
-               ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
-    }
-    limit = (name[0] == ':')
-        ? h2x_head_add_pseudo(stream, session->params.server,
-                              (const char *)name, (const char *)value,
-                              value_len)
-        : h2x_head_add_field(stream, session->params.server,
-                             (const char *)name, name_len,
-                             (const char *)value, value_len);
-    if (limit) {
-        LOG(session, APLOG_INFO, "h2x(%s-%d): request field %.*s exceeds %s",
-            LOG_ID(session), stream->id,
-            (int)(name_len < 64 ? name_len : 64), name, limit);
-    }
-    return 0;
-}
-
-/* nghttp2 would drop a malformed field; RFC 9113, section 8.2.1, does not. */
-static int on_invalid_header(nghttp2_session *ng, const nghttp2_frame *frame,
-                             const uint8_t *name, size_t name_len,
-                             const uint8_t *value, size_t value_len,
-                             uint8_t flags, void *baton)
-{
-    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
 static void end_input(h2x_session *session, h2x_stream *stream)
@@ -366,8 +294,8 @@ apr_status_t h2x_session_init(apr_pool_t *p)
     nghttp2_session_callbacks_set_##name##_callback(callbacks, function)
     CALLBACK(on_begin_frame, h2x_session_on_begin_frame);
     CALLBACK(on_begin_headers, on_begin_headers);
-    CALLBACK(on_header, on_header);
-    CALLBACK(on_invalid_header, on_invalid_header);
+    CALLBACK(on_header, h2x_session_on_header);
+    CALLBACK(on_invalid_header, h2x_session_on_invalid_header);
     CALLBACK(on_frame_recv, on_frame_recv);
     CALLBACK(on_data_chunk_recv, on_data_chunk_recv);
     CALLBACK(on_extension_chunk_recv, h2x_session_on_priority_chunk);
@@ -493,6 +421,7 @@ apr_status_t h2x_session_create(h2x_session **psession,
         session->early_max = EARLY_MAX;
     }
     h2x_session_init_windows(session, s);
+    h2x_session_init_fields(session, s);
     session->diary.size = (int)h2x_conf_get(s, H2X_PUSH_DIARY_SIZE);
     session->padding_max = (1 << h2x_conf_get(s, H2X_PADDING)) - 1;
     h2x_guard_init(&session->guard, (int)h2x_conf_get(s, H2X_GUARD),
@@ -562,7 +491,8 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
 
 void h2x_session_destroy(h2x_session *session)
 {
-    ap_assert(session->stream_count == 0 && session->windows.wider_by == 0);
+    ap_assert(session->stream_count == 0 && session->windows.wider_by == 0
+              && session->fields.kept == 0);
     h2x_session_check_outside(session);
     nghttp2_session_del(session->ng);
     h2x_diary_clear(&session->diary);
@@ -658,6 +588,7 @@ void h2x_session_release(h2x_session *session, h2x_stream *stream)
 {
     h2x_lock_check(session->params.lock);
     h2x_session_remove_news(stream);
+    h2x_session_forget_fields(session, stream);
     APR_RING_REMOVE(stream, all);
     if (!--session->stream_count) {
         session->idle_since = h2x_clock_now();

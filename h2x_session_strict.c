@@ -279,6 +279,7 @@ int h2x_session_on_begin_frame(nghttp2_session *ng,
     switch (hd->type) {
     case NGHTTP2_HEADERS:
         h2x_session_note(session, H2X_EVENT_HEAD);
+        session->fields.block_len = 0;
         check_id(session, hd->stream_id);
         break;
     case NGHTTP2_RST_STREAM:

@@ -19,6 +19,7 @@
 typedef enum {
     H2X_BUDGET_BLOCK,   /* frames of one request head */
     H2X_BUDGET_HEAD,    /* fields of one request head */
+    H2X_BUDGET_OVERSIZE, /* bytes that heads have more than they may */
     H2X_BUDGET_RESETS,  /* streams that end before their response */
     H2X_BUDGET_NOISE,   /* frames that carry no request and no body */
     H2X_BUDGET_ERRORS,  /* streams lost by errors (H2MaxStreamErrors) */
@@ -32,10 +33,11 @@ typedef enum {
     H2X_EVENT_CONTINUATION,
     H2X_EVENT_HEAD,          /* a head begins */
     H2X_EVENT_FIELD,
+    H2X_EVENT_OVERSIZE,      /* 16 KB more than a head may have */
     H2X_EVENT_RESET_EARLY,   /* by the client, before there is a response */
     H2X_EVENT_RESET_LATE,    /* by the client, afterwards */
     H2X_EVENT_RESET_MADE,    /* by the server, which had to */
-    H2X_EVENT_REFUSED,       /* a stream beyond H2MaxSessionStreams */
+    H2X_EVENT_REFUSED,       /* a stream, before anything was done for it */
     H2X_EVENT_RESPONSE,      /* one was sent to its end */
     H2X_EVENT_PING,
     H2X_EVENT_SETTINGS,
@@ -76,14 +78,15 @@ void h2x_guard_init(h2x_guard *guard, int percent, int errors_max,
                     apr_time_t now);
 
 /**
- * Notes an event.
+ * Notes so many of an event.
  * @return whether its budget is exceeded, if time has given back nothing:
  *         h2x_guard_is_spent() knows
  */
-static APR_INLINE int h2x_guard_note(h2x_guard *guard, h2x_event event)
+static APR_INLINE int h2x_guard_note(h2x_guard *guard, h2x_event event,
+                                     int count)
 {
     const h2x_price *price = &h2x_guard_prices[event];
-    int spent = guard->spent[price->budget] + price->cost;
+    int spent = guard->spent[price->budget] + count * price->cost;
 
     guard->spent[price->budget] = (spent > guard->least[price->budget])
                                   ? spent : guard->least[price->budget];

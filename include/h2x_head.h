@@ -33,6 +33,12 @@ const char *h2x_head_add_pseudo(h2x_stream *stream, const server_rec *s,
                                 apr_size_t value_len);
 
 /**
+ * Refuses a request with 431, if it was not refused before.
+ * @return NULL, or the limit that is given, when it was not
+ */
+const char *h2x_head_refuse(h2x_stream *stream, const char *limit);
+
+/**
  * Keeps a field of a request. Past LimitRequestFields (the crumbs of Cookie
  * are one) or LimitRequestFieldSize, nothing more is kept, and the request
  * will be refused with 431.
@@ -55,8 +61,8 @@ const h2x_head *h2x_head_promise(h2x_stream *stream,
 
 /**
  * Keeps a trailer, in a pool of its own as the runner may use the stream's.
- * What may not come as a trailer is dropped, and so is what exceeds the
- * limits above, or nobody will read.
+ * What may not come as a trailer is dropped, and so is what exceeds httpd's
+ * limits, or nobody will read.
  * @return APR_SUCCESS or APR_ENOMEM
  */
 apr_status_t h2x_head_add_trailer(h2x_stream *stream, const server_rec *s,

@@ -51,6 +51,15 @@ typedef struct {
     apr_time_t sample_at;   /* when it was, or SETTINGS were; or may be next */
 } h2x_windows;
 
+/* What the fields of requests take: see h2x_session_fields.c. In bytes. */
+typedef struct {
+    apr_size_t block_len; /* what the head, or trailers, that come decode to */
+    apr_size_t block_max; /* and may */
+    apr_size_t kept;      /* of heads and trailers of all streams */
+    apr_size_t share;     /* of the child's sum, for that */
+    int is_told;          /* the log says that it is too little */
+} h2x_fields;
+
 struct h2x_session {
     h2x_session_params params;
     nghttp2_session *ng;
@@ -77,6 +86,7 @@ struct h2x_session {
     int has_failed;         /* a GOAWAY with an error was sent */
     size_t received;        /* bytes of bodies, to be credited */
     h2x_windows windows;
+    h2x_fields fields;
     nghttp2_frame_hd frame; /* the frame that comes; or, with a length of 0
                              * left, came last */
     size_t payload_left;    /* of it, or of the client's preface */
@@ -204,12 +214,34 @@ void h2x_session_end_condemned(h2x_session *session);
 /** Looks closer at an event that seems to be too much. */
 void h2x_session_suspect(h2x_session *session, h2x_event event);
 
+/** Notes several events that the guard counts, all at once. */
+static APR_INLINE void h2x_session_note_some(h2x_session *session,
+                                             h2x_event event, int count)
+{
+    if (h2x_guard_note(&session->guard, event, count)) {
+        h2x_session_suspect(session, event);
+    }
+}
+
 /** Notes an event that the guard counts. */
 static APR_INLINE void h2x_session_note(h2x_session *session, h2x_event event)
 {
-    if (h2x_guard_note(&session->guard, event)) {
-        h2x_session_suspect(session, event);
-    }
+    h2x_session_note_some(session, event, 1);
+}
+
+/**
+ * Resets a stream in a callback for its head or trailers, of which nghttp2
+ * then shows no more.
+ * @return what the callback has to
+ */
+static APR_INLINE int h2x_session_reject(h2x_session *session, int32_t id,
+                                         uint32_t code)
+{
+    int rv = nghttp2_submit_rst_stream(session->ng, NGHTTP2_FLAG_NONE, id,
+                                       code);
+
+    return rv ? NGHTTP2_ERR_CALLBACK_FAILURE
+              : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
 /** Shows the guard what comes: all frames, as nghttp2 does not tell of those
@@ -247,6 +279,28 @@ void h2x_session_prioritize(h2x_session *session, h2x_stream *stream);
 
 /** Gives what nghttp2 is to get its memory from. It lives in the session. */
 void h2x_session_init_memory(h2x_session *session, nghttp2_mem *mem);
+
+/** Prepares the limits for fields. */
+void h2x_session_init_fields(h2x_session *session, const server_rec *s);
+
+/** Tells whether the connection may keep another head. */
+int h2x_session_may_keep(h2x_session *session);
+
+/** The fields of a stream are kept no longer. */
+void h2x_session_forget_fields(h2x_session *session, h2x_stream *stream);
+
+/** nghttp2's callback for a field. */
+int h2x_session_on_header(nghttp2_session *ng, const nghttp2_frame *frame,
+                          const uint8_t *name, size_t name_len,
+                          const uint8_t *value, size_t value_len,
+                          uint8_t flags, void *baton);
+
+/** nghttp2's callback for a field that is malformed. */
+int h2x_session_on_invalid_header(nghttp2_session *ng,
+                                  const nghttp2_frame *frame,
+                                  const uint8_t *name, size_t name_len,
+                                  const uint8_t *value, size_t value_len,
+                                  uint8_t flags, void *baton);
 
 /** Prepares the receive windows of a session. */
 void h2x_session_init_windows(h2x_session *session, const server_rec *s);

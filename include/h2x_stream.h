@@ -54,7 +54,6 @@ typedef struct h2x_request_head {
     apr_time_t received; /* when the head was complete */
     int field_count;     /* fields so far; crumbs of Cookie are one */
     apr_size_t cookie_len; /* of all crumbs */
-    apr_size_t size;     /* of all fields so far */
     int status;          /* to be refused with this status, or 0 */
     int has_body;        /* END_STREAM was not on the head */
 } h2x_request_head;
@@ -162,6 +161,7 @@ struct h2x_stream {
     const h2x_stream_owner *owner;
     void *owner_baton;
     h2x_request_head request; /* runner */
+    apr_size_t kept;      /* bytes of it, and of trailers, that are kept */
     apr_int32_t promised_on; /* the stream that promised it; 0: none did */
     int is_critical;      /* of a promise */
     h2x_priority priority;
@@ -187,7 +187,6 @@ struct h2x_stream {
     apr_interval_time_t in_debt; /* runner: how long the client was waited for
                                   * that it has not yet made up for */
     apr_table_t *in_trailers; /* what came as trailers, in their own pool */
-    apr_size_t in_trailers_size; /* of all that came, those dropped too */
 
     /* output */
     h2x_pending *pending; /* not yet sent: interim heads, the final one */

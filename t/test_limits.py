@@ -134,6 +134,13 @@ def test_huge_head(server):
 
 
 @pytest.mark.parametrize("directive,fields,status", [
+    ("", [("x-f%d" % i, "v" * 1000) for i in range(40)], 200),
+    ("", [("x-f%d" % i, "v" * 1000) for i in range(60)], 200),
+    ("", [("x-f%d" % i, "v" * 1000) for i in range(70)], 431),
+    ("LimitRequestFieldSize 20000",
+     [("x-f%d" % i, "v" * 1000) for i in range(80)], 200),
+    ("LimitRequestFieldSize 20000",
+     [("x-f%d" % i, "v" * 1000) for i in range(90)], 431),
     ("LimitRequestFields 0", [("x-f%d" % i, "v") for i in range(150)], 200),
     ("LimitRequestFieldSize 20000", [("x-long", "v" * 15000)], 200),
     ("LimitRequestFields 200", [("x-f%d" % i, "v") for i in range(150)], 200),

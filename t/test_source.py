@@ -30,6 +30,7 @@ PARTS = {
     "h2x_session_out": "h2x_session", "h2x_session_impl": "h2x_session",
     "h2x_session_push": "h2x_session",
     "h2x_session_priority": "h2x_session",
+    "h2x_session_fields": "h2x_session",
     "h2x_session_memory": "h2x_session",
     "h2x_session_window": "h2x_session",
     "h2x_session_strict": "h2x_session", "h2x_transfer": "h2x_drive",

@@ -1,6 +1,8 @@
 """A client that fetches one small file again and again, on one connection, as
 long as others misbehave.  Run as a program: a line on standard input asks for
-the times of all fetches since the last one, in seconds, as JSON."""
+the times of all fetches since the last one, in seconds, as JSON.  A third
+argument is the path of a request that stays open on the same connection, so
+that not the connection's own thread serves it."""
 
 import json
 import select
@@ -26,8 +28,9 @@ def head(path):
 
 
 class Client:
-    def __init__(self, port, path):
+    def __init__(self, port, path, hold=None):
         self.port, self.block, self.sock = port, head(path), None
+        self.hold = hold
 
     def connect(self):
         self.sock = socket.create_connection(("127.0.0.1", self.port),
@@ -35,6 +38,9 @@ class Client:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.sendall(PREFACE + frame(4, 0, 0))
         self.data, self.stream = b"", 1
+        if self.hold:
+            self.sock.sendall(frame(1, 5, 1, head(self.hold)))
+            self.stream = 3
 
     def take(self, n):
         while len(self.data) < n:
@@ -77,7 +83,8 @@ class Client:
 
 
 def main():
-    client, times = Client(int(sys.argv[1]), sys.argv[2].encode()), []
+    port, *paths = sys.argv[1:]
+    client, times = Client(int(port), *(p.encode() for p in paths)), []
     client.timed()
     while True:
         if select.select([sys.stdin], [], [], PAUSE)[0]:

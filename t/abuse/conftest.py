@@ -101,6 +101,15 @@ def pytest_runtest_makereport(item, call):
             call.excinfo.value).split("\n")[0][:200]
 
 
+@contextlib.contextmanager
+def held_bystander(server, path):
+    one = lib_stage.Bystander(server, hold=path)
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
 @pytest.fixture
 def stage(request):
     """Watches an attack, and judges when it is over."""
@@ -111,12 +120,15 @@ def stage(request):
                "wrong": [], "notes": []})
         pytest.skip("not tried with " + TARGET)
     target = request.getfixturevalue("target")
-    one = lib_stage.Stage(target, request.getfixturevalue("bystander"), row)
-    one.begin()
-    try:
-        yield one
-    finally:
-        one.finish()
+    others = held_bystander(target, row["held"]) if row["held"] else \
+        contextlib.nullcontext(request.getfixturevalue("bystander"))
+    with others as bystander:
+        one = lib_stage.Stage(target, bystander, row)
+        one.begin()
+        try:
+            yield one
+        finally:
+            one.finish()
     failed = getattr(request.node, "call_failed", None)
     write(one.report(failed or None))
     assert failed or not one.wrong, "; ".join(one.wrong)

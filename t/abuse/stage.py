@@ -30,6 +30,10 @@ BACK_AFTER = 5
 #: itself is less steady than that.
 TIMES_LATER = 3
 LATER = 0.1
+#: The same where the row says that others are held, and in how many runs one
+#: may do better.
+LATER_HELD = 0.01
+RUNS = 3
 #: Fetches of others that are looked at, at least.
 FETCHES = 200
 
@@ -44,7 +48,7 @@ MANY = 0
 
 
 def row(number, name, log=None, lines=1, extra=20, needs=None,
-        growth=GROWTH, kept=KEPT):
+        growth=GROWTH, kept=KEPT, held=None):
     """Marks the test of a row of the table.
 
     log: pattern of what mod_h2x logs; None: nothing.  lines: how often, or
@@ -53,16 +57,20 @@ def row(number, name, log=None, lines=1, extra=20, needs=None,
     needs: "httpd" or "h2x"; other servers are not tried.
     growth: bytes of memory that are allowed, where not 8 MB.
     kept: of them, what may be left; 100 streams keep 40 KB each for others.
+    held: path of a request that others leave open, so that the threads of the
+    child serve them; they are looked at more strictly then: see
+    Stage.best_of_runs().
     """
     return pytest.mark.row(number=number, name=name, log=log, lines=lines,
-                           extra=extra, needs=needs, growth=growth, kept=kept)
+                           extra=extra, needs=needs, growth=growth, kept=kept,
+                           held=held)
 
 
 class Bystander:
-    def __init__(self, server, path="/small.html"):
+    def __init__(self, server, path="/small.html", hold=None):
         self.process = subprocess.Popen(
             [sys.executable, os.path.join(HERE, "bystander.py"),
-             str(server.port), path],
+             str(server.port), path] + [hold] * bool(hold),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.times()
 
@@ -148,7 +156,8 @@ class Stage:
         self.server, self.bystander = server, bystander
         self.row = mark
         self.attackers, self.outcome, self.notes = [], None, []
-        self.wrong = []
+        self.wrong, self.busy = [], None
+        self.later = LATER_HELD if mark["held"] else LATER
 
     # -- what attacks do ------------------------------------------------------
 
@@ -169,6 +178,21 @@ class Stage:
         if c.goaway_code not in codes:
             self.wrong.append("%s in place of GOAWAY %s" % (
                 c.end(), " or ".join(CODES[code] for code in codes)))
+
+    def best_of_runs(self, attack):
+        """Attacks until others were not held up, a few times at most."""
+        for _ in range(RUNS):
+            self.bystander.times()
+            attack()
+            busy = percentile(self.bystander.at_least(FETCHES))
+            self.busy = busy if self.busy is None else min(busy, self.busy)
+            if self.busy <= self.latest():
+                break
+
+    def latest(self):
+        """When others must be served."""
+        return max(TIMES_LATER * self.idle,
+                   self.later * PATIENCE + self.idle * bool(self.row["held"]))
 
     def tell(self, outcome):
         self.outcome = outcome
@@ -208,7 +232,8 @@ class Stage:
 
     def finish(self):
         self.seconds = time.monotonic() - self.start
-        self.busy = percentile(self.bystander.at_least(FETCHES))
+        if self.busy is None:
+            self.busy = percentile(self.bystander.at_least(FETCHES))
         self.over.set()
         self.watcher.join()
         for c in self.attackers:
@@ -258,8 +283,7 @@ class Stage:
             # the machine may have got other work as well
             self.idle = max(self.idle, percentile(
                 self.bystander.at_least(FETCHES)))
-        self.check(self.busy <= max(TIMES_LATER * self.idle,
-                                    LATER * PATIENCE),
+        self.check(self.busy <= self.latest(),
                    "others wait %.1f ms in place of %.1f", self.busy * 1e3,
                    self.idle * 1e3)
 

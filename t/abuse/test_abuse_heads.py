@@ -12,6 +12,7 @@ from lib.h2raw import ContinuationFrame, HeadersFrame
 from stage import CODES, MANY, row
 
 CONFIG = """
+H2StreamTimeout 30
 H2WebSockets on
 ProxyPass /to/ http://127.0.0.1:${BACKEND}/ disablereuse=on
 """
@@ -197,6 +198,98 @@ def test_bomb_in_trailers(stage, path):
     inside.open_gate(stage.server, 3, 10)
     c.settle()
     stage.tell(c.end())
+
+
+#: A handler that stays; nginx has another, and mod_http2 no gates.
+HELD = "/t/trickle?n=1000000&ms=100"
+
+
+@row(41, "heads of 1 KB that decode to 4 MB each", held=HELD,
+     log=r"too many bytes in heads", lines=MANY, needs="httpd", extra=300)
+@pytest.mark.parametrize("name,value", [
+    (b"x", b"a" * 4000), (b"priority", b"a=(" + b"1 " * 1990 + b")")],
+    ids=["plain", "priority"])
+def test_decoding(stage, name, value):
+    """An entry of 4 KB 985 times in each; nghttp2 parses `priority`."""
+    def attack():
+        c = stage.connect()
+        c.raw(head(c, begin(c) + literal(name, value)))
+        c.blast(*(head(c, begin(c) + LAST * 985) for _ in range(2000)))
+        stage.stopped(c, CALM)
+    stage.best_of_runs(attack)
+
+
+@row(41, "trailers that decode to 4 MB each", held=HELD,
+     log=r"too many bytes in heads", lines=MANY, needs="httpd", extra=300)
+def test_decoding_trailers(stage):
+    def attack():
+        c = stage.connect(settings={h2raw.INITIAL_WINDOW_SIZE: 0})
+        rs = [c.start(c.fields("POST", "/page.html"), end=False)
+              for _ in range(90)]
+        c.raw(b"".join(HeadersFrame(
+            r.id, literal(b"x", b"a" * 4000) * (r is rs[0]) + LAST * 985,
+            flags=["END_HEADERS", "END_STREAM"]).serialize() for r in rs))
+        stage.stopped(c, CALM)
+    stage.best_of_runs(attack)
+
+
+@row(41, "40 fields of 1 KB are no attack", needs="httpd")
+def test_large_head(stage):
+    c = stage.connect()
+    for _ in range(100):
+        r = c.get("/small.html", [("x-%d" % i, "v" * 1000)
+                                  for i in range(40)])
+        c.wait(r)
+        stage.check(r.status == 200, "status %s", r.status)
+    stage.tell("status 200")
+
+
+@row(42, "retained heads: 28 KB each at window 0", log=r"refusing streams",
+     extra=100, needs="httpd")
+def test_retained_heads(stage):
+    c = stage.connect(settings={h2raw.INITIAL_WINDOW_SIZE: 0})
+    block = begin(c, "/page.html")
+    c.raw(head(c, block + literal(b"x", b"a" * 4000) + LAST * 6))
+    c.blast(*(head(c, block + LAST * 7) for _ in range(99)))
+    c.pump(lambda: all(r.status or r.reset is not None
+                       for r in c.streams.values()))
+    refused = [r for r in c.streams.values()
+               if r.reset == h2raw.REFUSED_STREAM]
+    stage.tell("%d of 100 streams refused" % len(refused))
+    stage.check(len(refused) >= 20 and not c.goaways, "%d refused, %s",
+                len(refused), c.end())
+    # what is kept no longer makes room again
+    c.settings({h2raw.INITIAL_WINDOW_SIZE: 65535})
+    c.pump(lambda: all(r.done for r in c.streams.values()))
+    stage.check(c.request(path="/small.html").status == 200, "no room again")
+
+
+@row(42, "retained heads, on 20 connections",
+     log=r"refusing streams", lines=MANY, extra=2000, needs="httpd",
+     growth=96 << 20, kept=32 << 20)
+def test_retained_heads_of_many(stage):
+    """The sum of the child bounds them, and leaves room for others."""
+    def attack():
+        cs = [stage.connect(settings={h2raw.INITIAL_WINDOW_SIZE: 0})
+              for _ in range(20)]
+        block = begin(cs[0], "/page.html")
+        for c in cs:
+            c.raw(head(c, block + literal(b"x", b"a" * 4000) + LAST * 6)
+                  + b"".join(head(c, block + LAST * 7) for _ in range(99)))
+        for c in cs:
+            c.pump(lambda: c.goaways or all(r.status or r.reset is not None
+                                            for r in c.streams.values()))
+        for c in cs:
+            c.poll()
+        kept = [sum(r.reset is None for r in c.streams.values()) for c in cs
+                if c.end() == "goes on"]
+        stage.tell("%d of 2000 streams kept" % sum(kept))
+        stage.check(sum(kept) * 28000 <= 35 << 20, "%d heads are kept",
+                    sum(kept))
+        stage.check(min(kept, default=2) >= 2, "no room for others: %s", kept)
+        for c in cs:
+            c.close()
+    stage.best_of_runs(attack)
 
 
 @row(10, "one name 10^5 times (CVE-2025-53020, CVE-2016-8740)",

@@ -18,7 +18,7 @@ static void begin(int percent, int errors_max)
 /* Notes an event some seconds after the start, as a session does. */
 static int is_stopped_at(h2x_event event, double seconds)
 {
-    return h2x_guard_note(&guard, event)
+    return h2x_guard_note(&guard, event, 1)
            && h2x_guard_is_spent(&guard, h2x_guard_prices[event].budget,
                                  START + (apr_time_t)(seconds * 1000000));
 }
@@ -49,6 +49,7 @@ static void check_allowed(h2x_event event, int wanted)
 TEST(limits_by_default)
 {
     check_allowed(H2X_EVENT_FIELD, 1000);
+    check_allowed(H2X_EVENT_OVERSIZE, 512);
     check_allowed(H2X_EVENT_CONTINUATION, 7);
     check_allowed(H2X_EVENT_RESET_EARLY, 1000);
     check_allowed(H2X_EVENT_RESET_LATE, 10000);
