@@ -34,6 +34,7 @@ module AP_MODULE_DECLARE_DATA h2x_test_module;
 APLOG_USE_MODULE(h2x_test);
 
 #define GATES 256
+#define THREADS 4096
 #define GATE_PATIENCE (60 * 1000) /* in milliseconds, or more */
 
 /* Shared by all children and kept over restarts. */
@@ -43,6 +44,9 @@ typedef struct {
     apr_uint32_t logged;        /* runs of log_transaction */
     apr_uint32_t ended;         /* request pools destroyed */
     apr_uint32_t written;       /* bytes that handlers have produced */
+    apr_uint32_t held;          /* most pools that a thread had when it began
+                                 * another request */
+    apr_uint32_t elsewhere;     /* pools that another thread destroyed */
     apr_uint32_t gate[GATES];
 } shared_t;
 
@@ -349,6 +353,33 @@ static int do_lend(request_rec *r)
     return rv == APR_SUCCESS ? OK : refused(r);
 }
 
+static apr_status_t scramble(void *text)
+{
+    memset(text, '!', strlen(text));
+    return APR_SUCCESS;
+}
+
+/* n= bytes in a bucket that does not own them: they are the request's, whose
+ * end changes them.  how=heap: in one that does. */
+static int do_own(request_rec *r)
+{
+    apr_bucket_alloc_t *ba = r->connection->bucket_alloc;
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, ba);
+    apr_size_t n = (apr_size_t)number(r, "n", 1000);
+    char *text_of_r = apr_palloc(r->pool, n + 1);
+
+    memset(text_of_r, 'o', n);
+    text_of_r[n] = '\0';
+    apr_pool_cleanup_register(r->pool, text_of_r, scramble,
+                              apr_pool_cleanup_null);
+    ap_set_content_type(r, "text/plain");
+    APR_BRIGADE_INSERT_TAIL(bb, strcmp(text(r, "how", ""), "heap")
+        ? apr_bucket_immortal_create(text_of_r, n, ba)
+        : apr_bucket_heap_create(text_of_r, n, NULL, ba));
+    return ap_pass_brigade(r->output_filters, bb) == APR_SUCCESS
+           ? OK : refused(r);
+}
+
 /* Some bytes, then failure.  how=status: a handler that returns an error;
  * bucket: an error bucket as mod_proxy sends one; aborted: the connection
  * marked as aborted; length: more announced than written. */
@@ -531,12 +562,15 @@ static int do_open(request_rec *r)
 static int do_count(request_rec *r)
 {
     ap_set_content_type(r, "text/plain");
-    ap_rprintf(r, "read %u\nhandled %u\nlogged %u\nended %u\nwritten %u\n",
+    ap_rprintf(r, "read %u\nhandled %u\nlogged %u\nended %u\nwritten %u\n"
+               "held %u\nelsewhere %u\n",
                apr_atomic_read32(&shared->read),
                apr_atomic_read32(&shared->handled),
                apr_atomic_read32(&shared->logged),
                apr_atomic_read32(&shared->ended),
-               apr_atomic_read32(&shared->written));
+               apr_atomic_read32(&shared->written),
+               apr_atomic_read32(&shared->held),
+               apr_atomic_read32(&shared->elsewhere));
     return OK;
 }
 
@@ -552,6 +586,7 @@ static const struct {
     { "trickle", do_trickle, 1 },
     { "big", do_big, 1 },
     { "lend", do_lend, 1 },
+    { "own", do_own, 1 },
     { "fail", do_fail, 1 },
     { "trailers", do_trailers, 1 },
     { "interim", do_interim, 1 },
@@ -605,17 +640,51 @@ static int handler(request_rec *r)
     return handlers[i].name ? handlers[i].run(r) : HTTP_NOT_FOUND;
 }
 
-static apr_status_t count_ended(void *unused)
+/* How many requests each thread has begun whose pools are still there. */
+static apr_uint32_t begun[THREADS];
+
+/* This thread's number there. */
+static apr_uint32_t own_number(void)
 {
+    static apr_uint32_t last;
+    static __thread apr_uint32_t number;
+
+    if (!number) {
+        number = apr_atomic_inc32(&last) + 1;
+    }
+    return number % THREADS;
+}
+
+static apr_status_t count_ended(void *counter)
+{
+    apr_atomic_dec32(counter);
+    if (counter != &begun[own_number()]) {
+        apr_atomic_inc32(&shared->elsewhere);
+    }
     apr_atomic_inc32(&shared->ended);
     return APR_SUCCESS;
+}
+
+/* Notes how many a thread holds when it begins another one, if these are the
+ * most. */
+static void count_begun(apr_uint32_t *counter)
+{
+    apr_uint32_t held = apr_atomic_inc32(counter), most;
+
+    do {
+        most = apr_atomic_read32(&shared->held);
+    } while (held > most
+             && apr_atomic_cas32(&shared->held, held, most) != most);
 }
 
 static int count_read(request_rec *r)
 {
     if (counted(r)) {
+        apr_uint32_t *counter = &begun[own_number()];
+
         apr_atomic_inc32(&shared->read);
-        apr_pool_cleanup_register(r->pool, NULL, count_ended,
+        count_begun(counter);
+        apr_pool_cleanup_register(r->pool, counter, count_ended,
                                   apr_pool_cleanup_null);
     }
     return DECLINED;
