@@ -16,6 +16,7 @@
 #include <httpd.h>
 #include <http_log.h>
 #include <http_main.h>
+#include <mpm_common.h>
 
 #include "h2x.h"
 
@@ -23,6 +24,7 @@
 
 module AP_MODULE_DECLARE_DATA h2x_module;
 server_rec *ap_server_conf;
+apr_uint32_t ap_max_mem_free = 1024 * 1024;
 
 apr_pool_t *unit_pool;
 apr_int64_t unit_conf[H2X_CONF_COUNT];

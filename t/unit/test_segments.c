@@ -202,6 +202,46 @@ TEST(borrows_memory)
     row.returned = 0;
 }
 
+/* What is borrowed is copied, in its place, and given back. */
+TEST(owns_what_it_borrowed)
+{
+    static char lent[] = "abcdef", last[] = "xyz";
+
+    assert_false(h2x_segments_is_borrowed(&row));
+    assert_int_equal(h2x_segments_own(&row), APR_SUCCESS);
+    add("one ");
+    assert_int_equal(h2x_segments_own(&row), APR_SUCCESS);
+    assert_int_equal(row.returned, 0);
+    assert_int_equal(h2x_segments_borrow(&row, lent, 6), APR_SUCCESS);
+    add(" two ");
+    assert_int_equal(h2x_segments_borrow(&row, last, 3), APR_SUCCESS);
+    check_read("one ab");
+    assert_true(h2x_segments_is_borrowed(&row));
+    assert_int_equal(h2x_segments_own(&row), APR_SUCCESS);
+    assert_false(h2x_segments_is_borrowed(&row));
+    assert_int_equal(row.returned, 2);
+    row.returned = 0;
+    memset(lent, '!', 6);
+    memset(last, '!', 3);
+    check_size(12, 12);
+    add("end");
+    check_read("cdef two xyzend");
+    assert_int_equal(row.returned, 0);
+    check_empty();
+}
+
+TEST(knows_whether_it_is_in_memory)
+{
+    assert_true(h2x_segments_is_in_memory(&row));
+    add("something");
+    assert_true(h2x_segments_is_in_memory(&row));
+    assert_int_equal(h2x_segments_add_file(&row, 0, 5, 100000, 0),
+                     APR_SUCCESS);
+    assert_false(h2x_segments_is_in_memory(&row));
+    h2x_segments_clear(&row);
+    assert_true(h2x_segments_is_in_memory(&row));
+}
+
 /* A file with 0123456789 again and again. */
 static int make_file(int size)
 {
@@ -331,6 +371,8 @@ int main(void)
         SEGMENT_TEST(moves_rows),
         SEGMENT_TEST(clears),
         SEGMENT_TEST(borrows_memory),
+        SEGMENT_TEST(owns_what_it_borrowed),
+        SEGMENT_TEST(knows_whether_it_is_in_memory),
         SEGMENT_TEST(parts_of_files),
         SEGMENT_TEST(files_that_are_read_at_once),
         SEGMENT_TEST(file_is_too_short_when_added),
