@@ -18,11 +18,10 @@
  * done, the connection thread takes its connection back.
  *
  * Three things hand a connection over:
- * - a handler is about to run that is not the core's own serving of a file
- *   (see h2x_request_may_wait());
+ * - a handler is about to run that may wait (see h2x_request_may_wait());
  * - a request waits for a part of its body, or for room in its output;
- * - the thread has been in one request for some milliseconds, whatever it does
- *   there: the watch looks at that, as long as any thread is at work.
+ * - the thread has been in one request for some milliseconds, and waits there,
+ *   or computes while others could: the watch looks at that.
  *
  * A request that waits for its body, and has the connection for itself, reads
  * frames on its own thread meanwhile (h2x_drive_fetch_locked()), so that an

@@ -151,13 +151,6 @@ def test_lines(path):
         assert line == line.rstrip(), "%s: space at its end" % where
 
 
-@pytest.mark.parametrize("path", SOURCES + HEADERS + TEST_SOURCES + PYTHON)
-def test_size_of_file(path):
-    with open(os.path.join(TOP, path), encoding="utf-8") as f:
-        lines = f.read().count("\n")
-    assert lines <= 700, "%s has %d lines" % (path, lines)
-
-
 def bodies(path):
     """Name, line and text of each function of a source."""
     text = code(path)
