@@ -44,7 +44,9 @@ typedef struct h2x_child {
 
 /**
  * The child that this is. NULL before h2x_child_init() has succeeded, and
- * after the child's pool is gone. Any thread.
+ * after the child's pool is gone. Any thread. Connections need not check: there
+ * are none before, and event and worker join all their threads first. Only
+ * with -X are connections closed after that, by h2x_drive_close().
  */
 extern h2x_child *h2x_child_self;
 
