@@ -54,6 +54,7 @@ static const rule rules[H2X_CONF_COUNT] = {
     [H2X_GUARD] = { "H2Guard", KIND_NUMBER, 0, INT_MAX, 100 },
     [H2X_MIN_RATE] = { "H2MinRate", KIND_NUMBER, 0, INT_MAX, 100 },
     [H2X_WEBSOCKETS] = { "H2WebSockets", KIND_FLAG, 0, 1, 0 },
+    [H2X_ORIGIN] = { "H2Origin", KIND_FLAG, 0, 1, -1 },
     [H2X_SERIALIZE_HEADERS] = { "H2SerializeHeaders", KIND_FLAG, 0, 1, 0 },
     [H2X_SESSION_EXTRA_FILES] = { "H2SessionExtraFiles", KIND_NUMBER,
                                   0, INT_MAX, 0 },
@@ -73,6 +74,7 @@ static const rule dir_rules[H2X_DIR_CONF_COUNT] = {
 typedef struct {
     apr_int64_t values[H2X_CONF_COUNT];
     apr_array_header_t *orders; /* push_rule; later ones win */
+    apr_array_header_t *origins; /* char *; they belong to H2X_ORIGIN */
 } server_conf;
 
 typedef struct {
@@ -129,6 +131,8 @@ void *h2x_conf_merge_server(apr_pool_t *p, void *base, void *add)
 
     merge(conf->values, outer->values, inner->values, H2X_CONF_COUNT);
     conf->orders = merge_lists(p, outer->orders, inner->orders);
+    conf->origins = (inner->values[H2X_ORIGIN] != UNSET) ? inner->origins
+                                                         : outer->origins;
     return conf;
 }
 
@@ -174,6 +178,11 @@ apr_int64_t h2x_conf_get_dir(const request_rec *r, h2x_dir_conf_key key)
     apr_int64_t value = dir_of(r)->values[key];
 
     return (value != UNSET) ? value : dir_rules[key].preset;
+}
+
+const apr_array_header_t *h2x_conf_origins(const server_rec *s)
+{
+    return server_of(s)->origins;
 }
 
 const apr_array_header_t *h2x_conf_resources(const request_rec *r)
@@ -366,6 +375,42 @@ static const char *set_push_priority(cmd_parms *cmd, void *dir,
     return NULL;
 }
 
+/* Is this the name of a host, without any wildcard? */
+static int is_host_name(const char *name)
+{
+    apr_size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "abcdefghijklmnopqrstuvwxyz0123456789-_.");
+
+    return len && !name[len] && *name != '-' && *name != '.'
+           && name[len - 1] != '.' && !strstr(name, "..");
+}
+
+/* Any number of names: httpd's own splitting drops those past the 64th. */
+static const char *set_origin(cmd_parms *cmd, void *dir, const char *args)
+{
+    const rule *rule = &rules[H2X_ORIGIN];
+    server_conf *conf = server_of(cmd->server);
+    apr_int64_t *value = &conf->values[H2X_ORIGIN], flag;
+    char *name = ap_getword_conf(cmd->pool, &args);
+
+    (void)dir;
+    conf->origins = NULL; /* what was said before is replaced */
+    if (!*args && !parse(cmd, rule, name, value)) {
+        return NULL;
+    }
+    *value = 1;
+    do {
+        if (!is_host_name(name) || !parse(cmd, rule, name, &flag)) {
+            return apr_psprintf(cmd->pool, "H2Origin '%s': must be on, off, "
+                                "or names of hosts", name);
+        }
+        ap_str_tolower(name);
+        *(char **)add_to(cmd, &conf->origins, sizeof(char *)) = name;
+        name = ap_getword_conf(cmd->pool, &args);
+    } while (*name);
+    return NULL;
+}
+
 static const char *add_resource(cmd_parms *cmd, void *dir, const char *arg1,
                                 const char *arg2, const char *arg3)
 {
@@ -458,6 +503,9 @@ const command_rec h2x_conf_directives[] = {
               "on to take requests of a forward proxy, CONNECT among them"),
     SERVER("H2WebSockets", H2X_WEBSOCKETS,
            "on to accept WebSockets by extended CONNECT"),
+    AP_INIT_RAW_ARGS("H2Origin", set_origin, NULL, RSRC_CONF,
+                     "on, or names of hosts, to tell clients what else a "
+                     "connection may be used for"),
     SERVER("H2Padding", H2X_PADDING,
            "0 to 8: bits of the greatest padding that frames get"),
     SERVER("H2MaxStreamErrors", H2X_MAX_STREAM_ERRORS,

@@ -8,6 +8,9 @@
 #include <apr_hash.h>
 #include <apr_strings.h>
 
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -17,15 +20,20 @@
 #include <http_protocol.h>
 
 #include "h2x.h"
+#include "h2x_conf.h"
 #include "h2x_origin.h"
 
-/* What is listed for one connection: an ORIGIN frame has 16 KB. */
-#define NAMES_MAX 8192
+/* What is listed for one connection: the payload of its ORIGIN frame, where
+ * each origin has a length before it. */
+#define PAYLOAD_MAX 4096
+#define LENGTH_LEN 2
+
+#define CERTIFICATE_FILE 0
 
 /* What mod_ssl compares (its SSLVHostSNIPolicy "secure"). */
 static const char *const compared[] = {
-    "SSLProtocol", "SSLCipherSuite", "SSLCertificateFile",
-    "SSLCertificateKeyFile", "SSLVerifyClient", "SSLVerifyDepth",
+    [CERTIFICATE_FILE] = "SSLCertificateFile", "SSLCertificateKeyFile",
+    "SSLProtocol", "SSLCipherSuite", "SSLVerifyClient", "SSLVerifyDepth",
     "SSLCACertificateFile", "SSLCACertificatePath", "SSLCADNRequestFile",
     "SSLCADNRequestPath", "SSLCARevocationFile", "SSLCARevocationPath",
     "SSLCARevocationCheck", "SSLOCSPEnable", "SSLOCSPDefaultResponder",
@@ -36,6 +44,7 @@ static const char *const compared[] = {
 /* How TLS is configured for a virtual host. */
 typedef struct {
     const char *values[COMPARED_COUNT]; /* arguments; NULL: it is not given */
+    const char *engine; /* SSLEngine; NULL likewise */
     const char *kind; /* equal configurations have the same pointer here */
     volatile void *known; /* known_origins, once there was a connection */
 } tls_profile;
@@ -52,6 +61,11 @@ typedef struct {
 /* server_rec to tls_profile; read only, once the server runs. */
 static apr_hash_t *profiles;
 
+static tls_profile *profile_of(const server_rec *s)
+{
+    return apr_hash_get(profiles, &s, sizeof(s));
+}
+
 /* ---- reading the configuration ---- */
 
 static void read_directives(apr_pool_t *p, tls_profile *profile,
@@ -61,6 +75,9 @@ static void read_directives(apr_pool_t *p, tls_profile *profile,
     int i;
 
     for (d = first; d; d = d->next) {
+        if (!ap_cstr_casecmp(d->directive, "SSLEngine")) {
+            profile->engine = d->args;
+        }
         for (i = 0; i < COMPARED_COUNT; ++i) {
             if (!ap_cstr_casecmp(d->directive, compared[i])) {
                 const char *before = profile->values[i];
@@ -99,6 +116,9 @@ static tls_profile *make_profile(apr_pool_t *p, const server_rec *s,
     if (section) {
         read_directives(p, profile, section->first_child);
     }
+    if (!profile->engine) {
+        profile->engine = outer->engine;
+    }
     for (i = 0; i < COMPARED_COUNT; ++i) {
         if (!profile->values[i]) {
             profile->values[i] = outer->values[i];
@@ -115,6 +135,86 @@ static tls_profile *make_profile(apr_pool_t *p, const server_rec *s,
     return profile;
 }
 
+/* ---- names that certificates lack ---- */
+
+static X509 *read_certificate(const char *path)
+{
+    BIO *bio = path ? BIO_new_file(path, "r") : NULL;
+    X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+
+    BIO_free(bio);
+    ERR_clear_error(); /* mod_ssl would log it with the next one */
+    return certificate;
+}
+
+/* Warns of names that are not in the certificate of a file. */
+static void check_certificate(const server_rec *s, const char *file,
+                              const apr_array_header_t *names)
+{
+    X509 *certificate = read_certificate(file);
+    int i;
+
+    if (!certificate) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                     "h2x: H2Origin of host %s: cannot read its certificate "
+                     "%s, so names that it does not have are left out without "
+                     "a warning", s->server_hostname,
+                     file ? file : "(there is no SSLCertificateFile)");
+        return;
+    }
+    for (i = 0; i < names->nelts; ++i) {
+        const char *name = APR_ARRAY_IDX(names, i, const char *);
+
+        if (X509_check_host(certificate, name, 0, 0, NULL) != 1) {
+            ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
+                         "h2x: H2Origin of host %s: %s is left out, "
+                         "certificate %s does not have it",
+                         s->server_hostname, name, file);
+        }
+    }
+    X509_free(certificate);
+}
+
+/* Those of a virtual host: one a line, as arguments of the directive. */
+static void check_certificates(const server_rec *s, apr_pool_t *p,
+                               const char *lines,
+                               const apr_array_header_t *names)
+{
+    if (!lines) {
+        check_certificate(s, NULL, names);
+    }
+    while (lines && *lines) {
+        const char *line = ap_getword(p, &lines, '\n');
+        const char *file = ap_getword_conf(p, &line);
+        const char *path = ap_server_root_relative(p, file);
+
+        check_certificate(s, path ? path : file, names);
+    }
+}
+
+/* Once for hosts that have names and certificates in common. */
+static void check_names(const server_rec *s, apr_pool_t *p)
+{
+    apr_hash_t *checked = apr_hash_make(p);
+
+    for (; s; s = s->next) {
+        const apr_array_header_t *names = h2x_conf_origins(s);
+        const tls_profile *profile = profile_of(s);
+        const char *files = profile->values[CERTIFICATE_FILE], *key;
+
+        if (!names || !profile->engine
+            || !ap_cstr_casecmp(profile->engine, "off")) {
+            continue;
+        }
+        key = apr_psprintf(p, "%pp %s", (const void *)names,
+                           files ? files : "");
+        if (!apr_hash_get(checked, key, APR_HASH_KEY_STRING)) {
+            apr_hash_set(checked, key, APR_HASH_KEY_STRING, key);
+            check_certificates(s, p, files, names);
+        }
+    }
+}
+
 static apr_status_t forget(void *unused)
 {
     (void)unused;
@@ -125,7 +225,8 @@ static apr_status_t forget(void *unused)
 void h2x_origin_init(server_rec *s, apr_pool_t *p)
 {
     apr_hash_t *kinds = apr_hash_make(p);
-    tls_profile outer = { { NULL }, NULL, NULL };
+    tls_profile outer = { { NULL }, NULL, NULL, NULL };
+    server_rec *first = s;
 
     profiles = apr_hash_make(p);
     apr_pool_cleanup_register(p, NULL, forget, apr_pool_cleanup_null);
@@ -134,11 +235,7 @@ void h2x_origin_init(server_rec *s, apr_pool_t *p)
         apr_hash_set(profiles, apr_pmemdup(p, &s, sizeof(s)), sizeof(s),
                      make_profile(p, s, &outer, kinds));
     }
-}
-
-static tls_profile *profile_of(const server_rec *s)
-{
-    return apr_hash_get(profiles, &s, sizeof(s));
+    check_names(first, p);
 }
 
 const char *h2x_origin_difference(const server_rec *a, const server_rec *b)
@@ -205,7 +302,7 @@ static int add_name(known_origins *known, const char *name, apr_size_t *room)
         ? apr_pstrcat(p, "https://", name, NULL)
         : apr_psprintf(p, "https://%s:%d", name, (int)known->port);
     ap_str_tolower(origin);
-    len = strlen(origin);
+    len = LENGTH_LEN + strlen(origin);
     if (ap_array_str_contains(known->origins, origin)) {
         return 1;
     }
@@ -232,17 +329,29 @@ static int add_server(known_origins *known, const server_rec *s,
     return has_room;
 }
 
+static void add_names(known_origins *known, const apr_array_header_t *names)
+{
+    apr_size_t room = PAYLOAD_MAX;
+    int i = 0;
+
+    while (i < names->nelts
+           && add_name(known, APR_ARRAY_IDX(names, i, const char *), &room)) {
+        ++i;
+    }
+}
+
 static void find_origins(known_origins *known, conn_rec *c1,
                          server_rec *server)
 {
     const char *kind = profile_of(server)->kind;
     enum place place = place_of(server, c1->local_addr);
-    apr_size_t room = NAMES_MAX;
+    apr_size_t room = PAYLOAD_MAX;
     server_rec *s;
 
     for (s = ap_server_conf; s; s = s->next) {
         if ((s == server
              || (profile_of(s)->kind == kind
+                 && h2x_conf_get(s, H2X_ORIGIN)
                  && place_of(s, c1->local_addr) == place
                  && ap_is_allowed_protocol(c1, NULL, s, "h2")))
             && !add_server(known, s, &room)) {
@@ -262,9 +371,11 @@ static int is_good_for(const known_origins *known, const conn_rec *c1,
            && !memcmp(known->ip, local->ipaddr_ptr, known->ip_len);
 }
 
-const apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
-                                          void *ssl)
+/* Lists what H2Origin names, or all that the connection may serve. */
+static const apr_array_header_t *list(conn_rec *c1, server_rec *server,
+                                      const SSL *ssl)
 {
+    const apr_array_header_t *names = h2x_conf_origins(server);
     X509 *certificate = SSL_get_certificate(ssl);
     const apr_sockaddr_t *local = c1->local_addr;
     tls_profile *profile = profile_of(server);
@@ -284,11 +395,42 @@ const apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
     known->ip_len = local->ipaddr_len;
     memcpy(known->ip, local->ipaddr_ptr, known->ip_len);
     known->origins = apr_array_make(p, 4, sizeof(char *));
-    find_origins(known, c1, server);
+    if (names) {
+        add_names(known, names);
+    }
+    else {
+        find_origins(known, c1, server);
+    }
     if (apr_atomic_casptr(&profile->known, known, NULL) != NULL) {
         /* there is one already, for another address or certificate */
         apr_pool_cleanup_register(c1->pool, p, destroy_pool,
                                   apr_pool_cleanup_null);
     }
     return known->origins;
+}
+
+/* Is this the origin that a client has in mind anyway (RFC 8336, 2.3)? */
+static int is_asked_for(const char *origin, const SSL *ssl)
+{
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const char *host = origin + strlen("https://");
+    apr_size_t len = strcspn(host, ":");
+
+    return name && strlen(name) == len && !ap_cstr_casecmpn(name, host, len);
+}
+
+const apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
+                                          void *ssl)
+{
+    const apr_array_header_t *origins;
+
+    if (h2x_conf_get(server, H2X_ORIGIN) <= 0) {
+        return NULL;
+    }
+    origins = list(c1, server, ssl);
+    return origins && (origins->nelts > 1
+                       || (origins->nelts == 1
+                           && !is_asked_for(APR_ARRAY_IDX(origins, 0, char *),
+                                            ssl)))
+           ? origins : NULL;
 }

@@ -35,6 +35,7 @@ typedef enum {
     H2X_GUARD,              /* percent; 0: off */
     H2X_MIN_RATE,           /* bytes a second; 0: any */
     H2X_WEBSOCKETS,
+    H2X_ORIGIN,             /* -1: off, but others may list this host */
     H2X_SERIALIZE_HEADERS,  /* this and the next have no meaning here */
     H2X_SESSION_EXTRA_FILES,
     H2X_CONF_COUNT
@@ -78,6 +79,11 @@ apr_int64_t h2x_conf_get_dir(const request_rec *r, h2x_dir_conf_key key);
 
 /** The order for pushes of a content type, which may have parameters. */
 h2x_push_order h2x_conf_push_order(const server_rec *s, const char *type);
+
+/**
+ * The names that H2Origin gives, as char *, in lower case; NULL: it gives none.
+ */
+const apr_array_header_t *h2x_conf_origins(const server_rec *s);
 
 /** What to announce for a request, as h2x_push_resource; or NULL. */
 const apr_array_header_t *h2x_conf_resources(const request_rec *r);

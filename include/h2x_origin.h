@@ -11,7 +11,10 @@
 
 #include <httpd.h>
 
-/** Finds out how TLS is configured; from the post_config hook. */
+/**
+ * Finds out how TLS is configured, and warns of names in H2Origin that
+ * certificates lack; from the post_config hook.
+ */
 void h2x_origin_init(server_rec *s, apr_pool_t *p);
 
 /**
@@ -22,10 +25,12 @@ void h2x_origin_init(server_rec *s, apr_pool_t *p);
 const char *h2x_origin_difference(const server_rec *a, const server_rec *b);
 
 /**
- * Lists the origins that a connection may serve, as "https://host:port".
- * @param server the virtual host that it was opened for
+ * Lists the origins that a client is told of, as "https://host:port": as
+ * H2Origin wants it, and only what the certificate covers.
+ * @param server the virtual host that the connection was opened for
  * @param ssl    its SSL, with the certificate that the client has seen
- * @return array of char *, as long as the connection; NULL: nothing is known
+ * @return array of char *, as long as the connection; NULL: there is none but
+ *         the one that the client has asked TLS for
  */
 const apr_array_header_t *h2x_origin_list(conn_rec *c1, server_rec *server,
                                           void *ssl);

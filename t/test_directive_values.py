@@ -33,8 +33,8 @@ NUMBERS = {     # least, greatest
     "H2SessionExtraFiles": (0, INT_MAX),
 }
 TIMES = ["H2StreamTimeout", "H2MaxWorkerIdleSeconds"]
-# of several arguments: see test_directives_push.py
-LISTS = ["H2PushPriority", "H2PushResource", "H2EarlyHint"]
+# of several arguments: see test_directives_push.py and test_origin.py
+LISTS = ["H2PushPriority", "H2PushResource", "H2EarlyHint", "H2Origin"]
 ONE_VALUE = FLAGS + list(NUMBERS) + TIMES
 ALL = ONE_VALUE + LISTS
 

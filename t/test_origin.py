@@ -1,5 +1,5 @@
-"""Which hosts a connection serves: the ORIGIN frame (RFC 8336), and 421 with
-its reason in the log (RFC 9110, section 7.4)."""
+"""Which hosts a connection serves: the ORIGIN frame (RFC 8336) as H2Origin
+wants it, and 421 with its reason in the log (RFC 9110, section 7.4)."""
 
 import os
 import re
@@ -75,9 +75,9 @@ LISTED = ["localhost", "same.test", "alias.test", "sub.wild.test",
           "third.test"]
 
 
-def make_certificate(directory, name, names):
+def make_certificate(directory, name, names, kind="rsa:2048"):
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+        ["openssl", "req", "-x509", "-newkey", kind, "-nodes",
          "-days", "30", "-subj", "/CN=" + names[0],
          "-addext", "subjectAltName=" + ",".join("DNS:" + n for n in names),
          "-keyout", os.path.join(directory, name + ".key"),
@@ -91,6 +91,7 @@ def own_certs(session_dir):
     os.makedirs(path)
     make_certificate(path, "server", NAMES)
     make_certificate(path, "second", ["certificate.test", "second.test"])
+    make_certificate(path, "third", ["localhost", "same.test"], "ed25519")
     return path
 
 
@@ -101,9 +102,11 @@ def other_port():
 
 @pytest.fixture(scope="module")
 def make(own_certs, test_module):
-    def make(config, **kw):
-        return lib_server.Server(config, MODULES, certs=own_certs,
-                                 test_module=test_module, **kw)
+    def make(config, origin="on", more=""):
+        if origin:
+            config = "H2Origin %s\n%s" % (origin, config)
+        return lib_server.Server(config, "%s %s" % (MODULES, more),
+                                 certs=own_certs, test_module=test_module)
     return make
 
 
@@ -115,11 +118,16 @@ def server(make, own_certs, other_port):
         yield server
 
 
-def connect(server, sni="localhost", port=None, address="127.0.0.1"):
+def connect(server, sni="localhost", port=None, address="127.0.0.1",
+            kind=None):
+    """kind: of the key that the certificate shall have; TLS 1.2 then."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
+    if kind:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE-%s-AES128-GCM-SHA256" % kind)
     sock = socket.create_connection((address, port or server.tls_port), 10)
     sock = context.wrap_socket(sock, server_hostname=sni)
     return h2raw.Connection(sock, authority=sni or "localhost")
@@ -177,8 +185,9 @@ def test_same_list_from_others(server, sni):
 @pytest.mark.parametrize("sni", ["protocol.test", "cipher.test",
                                  "verify.test", "certificate.test"])
 def test_host_with_tls_of_its_own(server, sni):
+    """No frame, as the client has asked for that name."""
     with connect(server, sni) as c:
-        assert origins(c) == named([sni], server.tls_port)
+        assert origins(c) == []
         assert c.request(path="/index.html").text == "hello\n"
 
 
@@ -214,7 +223,7 @@ def test_host_for_any_address(make, own_certs):
         with connect(server) as c:
             r = c.request(path="/index.html", authority="star.test")
             assert r.header("x-host") != "star"
-            assert origins(c) == named(["localhost"], server.tls_port)
+            assert origins(c) == []
 
 
 def test_hosts_for_any_address(make):
@@ -303,9 +312,10 @@ def test_many_names(make):
     with make(config) as server, connect(server) as c:
         found = origins(c)
         assert 100 < len(found) <= 1001
+        assert all(length <= 4096 for length, kind, _, _ in c.heads
+                   if kind == ORIGIN)
         assert set(found) <= set(named(names + ["localhost"],
                                        server.tls_port))
-        assert all(length <= 16384 for length, _, _, _ in c.heads)
         assert c.request(path="/t/env").status == 200
 
 
@@ -333,8 +343,9 @@ def test_after_graceful_restart(make):
     """
     with make(config % "") as server:
         with connect(server) as c:
-            assert origins(c) == named(["localhost"], server.tls_port)
-        server.write_config(config % "ServerAlias same.test")
+            assert origins(c) == []
+        server.write_config("H2Origin on\n" + config
+                            % "ServerAlias same.test")
         server.graceful()
 
         def both():
@@ -395,6 +406,173 @@ def test_node(server):
     result = clients.run(["node", "-e", script, server.url("")], check=True)
     assert sorted(set(result.out.decode().split())) == named(
         LISTED, server.tls_port)
+
+
+# --- H2Origin ---
+
+def host(name, *lines):
+    return "\n".join(["<VirtualHost 127.0.0.1:${TLS_PORT}>",
+                      "ServerName " + name, "SSLEngine on", *lines,
+                      "</VirtualHost>\n"])
+
+
+def has_frame(c):
+    c.request()
+    return any(kind == ORIGIN for _, kind, _, _ in c.heads)
+
+
+def test_off_by_default(make):
+    with make(host("localhost") + host("same.test"), origin=None) as server:
+        for sni in ("localhost", "same.test", None):
+            with connect(server, sni) as c:
+                assert not has_frame(c)
+
+
+@pytest.mark.parametrize("sni", ["localhost", "other.wild.test"])
+def test_no_frame_without_another_name(make, sni):
+    """Go's client logs the frame as one that it does not know."""
+    with make(host("localhost"), origin=sni) as server:
+        with connect(server, sni) as c:
+            assert not has_frame(c)
+        with connect(server, None) as c:
+            assert origins(c) == named([sni], server.tls_port)
+
+
+def test_hosts_that_are_off(make):
+    """A host can have that for itself; nobody else lists it then."""
+    config = host("localhost") + host("same.test") \
+        + host("third.test", "H2Origin off")
+    with make(config) as server:
+        with connect(server) as c:
+            assert sorted(origins(c)) == named(["localhost", "same.test"],
+                                               server.tls_port)
+        with connect(server, "third.test") as c:
+            assert not has_frame(c)
+
+
+def test_on_for_one_host(make):
+    """Others, for which nothing is said, are listed."""
+    config = host("localhost", "H2Origin on") + host("same.test")
+    with make(config, origin=None) as server:
+        with connect(server) as c:
+            assert sorted(origins(c)) == named(["localhost", "same.test"],
+                                               server.tls_port)
+        with connect(server, "same.test") as c:
+            assert not has_frame(c)
+    with make(config, origin="off") as server, connect(server) as c:
+        assert not has_frame(c)
+
+
+def test_names(make):
+    """Just these, which need not be hosts of this server, in place of those of
+    the server config."""
+    config = host("localhost") + host("alias.test", "H2Origin off") \
+        + host("same.test", "H2Origin verify.test x.Wild.TEST") \
+        + host("third.test", "H2Origin verify.test", "H2Origin on") \
+        + host("six.test", "H2Origin on", "H2Origin port.test")
+    expected = {
+        "localhost": ["cipher.test", "third.test"], "alias.test": [],
+        "same.test": ["verify.test", "x.wild.test"],
+        "third.test": ["localhost", "same.test", "six.test", "third.test"],
+        "six.test": ["port.test"],
+    }
+    with make(config, "third.test cipher.test") as server:
+        for sni, names in expected.items():
+            with connect(server, sni) as c:
+                assert sorted(origins(c)) == named(names, server.tls_port)
+        assert "H2Origin" not in server.error_text()
+
+
+def test_names_are_at_most_4_kb(make):
+    names = ["n%03d.wild.test" % i for i in range(1000)]
+    with make(host("localhost", "H2Origin " + " ".join(names))) as server, \
+            connect(server) as c:
+        found = origins(c)
+        assert found == named(names, server.tls_port)[:len(found)]
+        assert 100 < len(found)
+        assert all(length <= 4096 for length, _, _, _ in c.heads)
+
+
+LEFT_OUT = "H2Origin of host %s: %s is left out, certificate .*/%s does not"
+
+
+def test_names_that_the_certificate_lacks(make, own_certs):
+    """Are told at the start, once for hosts that have all of that in common,
+    and not to clients."""
+    config = "Define CERTS %s\n" % own_certs \
+        + host("localhost") + host("same.test") + host(
+            "certificate.test", "H2Origin same.test second.test",
+            'SSLCertificateFile "${CERTS}/second.crt"',
+            'SSLCertificateKeyFile "${CERTS}/second.key"') \
+        + "<VirtualHost 127.0.0.1:${PORT}>\nServerName plain.test\n" \
+          "H2Origin plain.test\n</VirtualHost>\n"
+    with make(config, "same.test second.test a.b.wild.test wild.test "
+              "x.wild.test") as server:
+        said = server.error_text()
+        for name in ("second.test", "a.b.wild.test", "wild.test"):
+            assert len(re.findall(LEFT_OUT % (
+                r"\S+", re.escape(name), "server.crt"), said)) == 1
+        assert len(re.findall(LEFT_OUT % (
+            "certificate.test", "same.test", "second.crt"), said)) == 1
+        assert said.count("H2Origin") == 4
+        with connect(server) as c:
+            assert sorted(origins(c)) == named(["same.test", "x.wild.test"],
+                                               server.tls_port)
+        with connect(server, "certificate.test") as c:
+            assert origins(c) == named(["second.test"], server.tls_port)
+
+
+def test_several_certificates(make, own_certs):
+    """Each is looked at, and what a client is told is for the one it gets."""
+    config = host("localhost", "H2Origin same.test third.test",
+                  *["SSLCertificate%s %s/%s.%s" % (kind, own_certs, name, end)
+                    for name in ("server", "third")
+                    for kind, end in (("File", "crt"), ("KeyFile", "key"))])
+    with make(config) as server:
+        said = server.error_text()
+        assert re.search(LEFT_OUT % ("localhost", "third.test", "third.crt"),
+                         said)
+        assert said.count("H2Origin") == 1
+        for kind, names in (("RSA", ["same.test", "third.test"]),
+                            ("ECDSA", ["same.test"])):
+            with connect(server, kind=kind) as c:
+                assert origins(c) == named(names, server.tls_port)
+
+
+@pytest.mark.skipif(not lib_server.have_module("md"), reason="no mod_md")
+def test_certificate_of_another_module(make, own_certs, monkeypatch):
+    """Where no file is named, the log says so, and clients are told what is in
+    the certificate that they see."""
+    prologue = "".join(line for line in lib_server.PROLOGUE.splitlines(True)
+                       if "SSLCertificate" not in line)
+    monkeypatch.setattr(lib_server, "PROLOGUE", prologue)
+    config = """
+    MDStoreDir ${DIR}/md
+    <MDomainSet localhost>
+        MDCertificateFile %s/third.crt
+        MDCertificateKeyFile %s/third.key
+    </MDomainSet>
+    """ % (own_certs, own_certs)
+    with make(config + host("localhost", "H2Origin same.test third.test"),
+              more="md watchdog") as server:
+        said = server.error_text()
+        assert said.count("H2Origin of host localhost: cannot read its "
+                          "certificate (there is no SSLCertificateFile)") == 1
+        with connect(server) as c:
+            assert origins(c) == named(["same.test"], server.tls_port)
+
+
+@pytest.mark.parametrize("value", [
+    "https://a.test", "a.test:443", "*.a.test", "a..test", ".a.test",
+    "a.test.", "-a.test", "a/b", "[::1]", "a.test on", "off a.test",
+    "a.test b,c", ""])
+def test_wrong_value(make, value):
+    status, said = make(host("localhost", "H2Origin " + value)).try_start()
+    wrong = next((w for w in value.split() if not re.fullmatch(
+        r"[ab]\.test", w)), "")
+    assert status == 1
+    assert "H2Origin '%s': must be on, off, or names of hosts" % wrong \
+        in " ".join(said.split())
 
 
 # --- 421 ---

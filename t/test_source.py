@@ -16,7 +16,7 @@ LEVELS = {
     "h2x_lock": 1,
     "h2x_field": 1, "h2x_guard": 1, "h2x_push": 1, "h2x_priority": 1,
     "h2x_watch": 1, "h2x_worker": 1, "h2x_c2_pool": 1, "h2x_thread": 1,
-    "h2x_conf": 2, "h2x_origin": 2, "h2x_stream": 2,
+    "h2x_conf": 2, "h2x_stream": 2, "h2x_origin": 3,
     "h2x_announce": 3, "h2x_tunnel": 3, "h2x_head": 3, "h2x_child": 3,
     "h2x_filter": 4, "h2x_session": 4,
     "h2x_request": 5, "h2x_io": 5,
