@@ -58,7 +58,7 @@ LEFT_OUT = [
     ("libapache2-mod-authn-yubikey", "asks Yubico's servers"),
     ("libapache2-mod-dnssd", "does nothing at requests; needs avahi"),
     ("libapache2-mod-log-sql, -dbi, -mysql, -ssl", "needs a data base server"),
-    ("libapache2-mod-md, -proxy-uwsgi", "are empty: see apache2-bin"),
+    ("libapache2-mod-md", "needs an authority of certificates"),
     ("libapache2-mod-mono", "needs Mono and its server"),
     ("libapache2-mod-netcgi-apache", "runs what was compiled with OCaml for "
      "it"),

@@ -118,9 +118,9 @@ def pubtkt(site):
         return {"cookie": "auth_pubtkt=" + text}
     mixed(site, [
         Ask("/in/page", headers=cookie(ticket + sig), has=PAGE),
-        Ask("/in/page", 302, headers=cookie(
+        Ask("/in/page", 307, headers=cookie(
             ticket.replace("joe", "jim") + sig)),
-        Ask("/in/page", 302, fields={"location": "^http://login.test/"})])
+        Ask("/in/page", 307, fields={"location": "^http://login.test/"})])
 
 
 def auth_tkt(site):
@@ -362,8 +362,8 @@ ScriptAlias /cgi/ ${DIR}/htdocs/cgi/
          "LookupUserGECOS FULL_NAME\nHeader set Full \"%{FULL_NAME}e\"",
          [Ask("/in/page", headers=basic("www-data", "right"), has=PAGE,
               fields={"full": "^www-data$"})], files=htpasswd),
-    Case("auth_pubtkt", "libapache2-mod-auth-pubtkt", "auth_pubtkt authn_core authz_user",
-         """
+    Case("auth_pubtkt", "libapache2-mod-auth-pubtkt",
+         "auth_pubtkt authn_core authz_user", """
 TKTAuthPublicKey ${DIR}/key.pub
 TKTAuthDigest sha1
 <Location /in>
@@ -372,7 +372,8 @@ TKTAuthDigest sha1
     Require valid-user
 </Location>
 """, files=keys, check=pubtkt),
-    Case("auth_tkt", "libapache2-mod-auth-tkt", "auth_tkt authn_core authz_user", """
+    Case("auth_tkt", "libapache2-mod-auth-tkt",
+         "auth_tkt authn_core authz_user", """
 TKTAuthSecret 0123456789abcdef
 <Location /in>
     AuthType None
@@ -381,7 +382,8 @@ TKTAuthSecret 0123456789abcdef
     Require valid-user
 </Location>
 """, files=page, check=auth_tkt),
-    Case("auth_cas", "libapache2-mod-auth-cas", "auth_cas authn_core authz_user", """
+    Case("auth_cas", "libapache2-mod-auth-cas",
+         "auth_cas authn_core authz_user", """
 CASCookiePath ${DIR}/cas/
 CASLoginURL http://login.test/login
 CASValidateURL http://127.0.0.1:@CAS@/serviceValidate
@@ -427,7 +429,8 @@ OIDCOAuthVerifySharedKeys "plain##%s"
     Require valid-user
 </Location>
 """ % SECRET.decode(),
-         BEARER + [Ask("/to/page", 302, headers={"accept": "text/html"}, fields={
+         BEARER + [Ask("/to/page", 302, headers={"accept": "text/html"},
+                       fields={
              "location": "^https://op.test/authorize\\?.*state=",
              "set-cookie": "mod_auth_openidc_state"})], files=page),
     Case("oauth2", "libapache2-mod-oauth2", "oauth2 authn_core authz_user", """

@@ -8,7 +8,7 @@ HTTP/2, or on ten of HTTP/1.1.  Then the server is stopped, and its log is
 searched for crashes.
 
     make check-modules                          all; writes the table
-    make check-modules MODULES="jk perl"        some; only says what it saw
+    make check-modules MODULES="jk perl"        some; writes no table
 
 Each one's packages are installed first, as root.  Their services are not started, and
 the system's httpd does not load what they bring."""
