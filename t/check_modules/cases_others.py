@@ -268,7 +268,8 @@ LogSlowFileName ${DIR}/slow.log
 LogSlowBufferedLogs Off
 LogSlowLongRequestTime 0.2
 """, files=slow_log_file, check=slow_log),
-    Case("form, loaded", "libapache2-mod-form", "form", "FormGET On\nFormPOST On\n",
+    Case("form, loaded", "libapache2-mod-form", "form",
+         "FormGET On\nFormPOST On\n",
          [Ask("/in/page?a=b", has=PAGE)], files=page),
     # these have no more to show without a kernel, a daemon or other modules
     Case("apparmor, loaded", "libapache2-mod-apparmor", "apparmor",

@@ -10,8 +10,8 @@ searched for crashes.
     make check-modules                          all; writes the table
     make check-modules MODULES="jk perl"        some; writes no table
 
-Each one's packages are installed first, as root.  Their services are not started, and
-the system's httpd does not load what they bring."""
+Each one's packages are installed first, as root.  Their services are not
+started, and the system's httpd does not load what they bring."""
 
 import argparse
 import concurrent.futures
@@ -244,9 +244,9 @@ def write_table(rows):
         f.write("""# Other modules
 
 Made by `make check-modules` (`check_modules/`), which installs what Debian
-packages and has each module do its job, over HTTP/1.1, over HTTP/2 with mod_http2
-and with mod_h2x: each request alone, and then 50, of which 10 at a time on one
-connection.
+packages and has each module do its job, over HTTP/1.1, over HTTP/2 with
+mod_http2 and with mod_h2x: each request alone, and then 50, of which 10 at a
+time on one connection.
 
 %s; %s, httpd %s, MPM event.
 
