@@ -267,12 +267,30 @@ static const h2x_stream_owner stream_owner = {
 
 /* ---- stopping ---- */
 
+/* A client has Timeout to answer the first GOAWAY, but no more than this. */
+#define DRAIN_MAX apr_time_from_sec(20)
+
+void h2x_drive_drain(h2x_drive *drive)
+{
+    apr_time_t now = h2x_clock_now();
+    apr_interval_time_t timeout = h2x_conn_get(drive->c1)->server->timeout;
+
+    if (!drive->drain_until) {
+        drive->drain_until = now + (timeout < DRAIN_MAX ? timeout : DRAIN_MAX);
+        h2x_drive_set_deadline(drive, drive->drain_until);
+        h2x_session_drain(drive->session);
+    }
+    else if (now >= drive->drain_until) {
+        h2x_session_goaway(drive->session);
+    }
+}
+
 /* Does what a stopping child should: ask clients to go, or let them down. */
 void h2x_drive_check_stopping(h2x_drive *drive)
 {
     switch (h2x_child_is_stopping()) {
     case H2X_STOP_GRACEFUL:
-        h2x_session_drain(drive->session);
+        h2x_drive_drain(drive);
         break;
     case H2X_STOP_NOW:
         h2x_drive_lose(drive);
@@ -324,7 +342,7 @@ static void on_poke(void *baton)
     else if (drive->driver == H2X_DRIVER_MPM && !drive->gone
              && !h2x_drive_is_between_requests(drive)
              && h2x_child_is_stopping() == H2X_STOP_GRACEFUL) {
-        h2x_session_drain(drive->session);
+        h2x_drive_drain(drive);
         h2x_drive_send_locked(drive);
     }
     h2x_lock_release(&drive->lock);

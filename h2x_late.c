@@ -10,8 +10,9 @@
 #include "h2x_drive_impl.h"
 
 /*
- * Asks to look after streams whose client takes nothing (H2StreamTimeout).
- * One deadline is enough: when it has come, the next one is found.
+ * Asks to look after streams whose client takes nothing (H2StreamTimeout), and
+ * after a client that was asked to go (h2x_drive_drain()). One deadline is
+ * enough: when it has come, the next one is found.
  */
 void h2x_drive_set_deadline(h2x_drive *drive, apr_time_t deadline)
 {
@@ -71,6 +72,11 @@ void h2x_drive_on_deadline(void *baton)
         h2x_drive_rest_locked(drive);
     }
     if (!drive->gone && h2x_session_stream_count(drive->session)) {
+        if (drive->drain_until) {
+            h2x_drive_drain(drive);
+            search.next = (drive->drain_until > search.now)
+                          ? drive->drain_until : 0;
+        }
         h2x_session_each(drive->session, cancel_if_late, &search);
         if (search.late) {
             ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, drive->c1,

@@ -43,7 +43,8 @@ struct h2x_drive {
     int ended_count;
     int running;       /* requests that run or end, on any thread */
     int running_max;
-    apr_time_t deadline; /* for streams that make no progress; 0: none */
+    apr_time_t deadline; /* for streams that make no progress, and for: */
+    apr_time_t drain_until; /* the final GOAWAY; 0: the child does not stop */
     int offered;       /* workers that were asked for and have not come */
     int spare;         /* workers that may run a request beside the lead */
     int was_late;      /* a lead was in the way, lately: */
@@ -199,6 +200,13 @@ void h2x_drive_set_deadline(h2x_drive *drive, apr_time_t deadline);
 
 /** What the watch calls at that time. */
 void h2x_drive_on_deadline(void *baton);
+
+/**
+ * Asks the client to go elsewhere (RFC 9113, section 6.8). The final GOAWAY
+ * comes when the client has answered the PING of the first, or, if this is
+ * called again after Timeout, without that.
+ */
+void h2x_drive_drain(h2x_drive *drive);
 
 /** Does what a stopping child should. The driver. */
 void h2x_drive_check_stopping(h2x_drive *drive);

@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import time
 
 import pytest
 
@@ -146,3 +147,29 @@ def test_restart(stage, how):
     stage.children = stage.server.children()
     stage.bystander.times()
     stage.tell("closed")
+
+
+@row(51, "a drain that is not answered", r"mod_h2x/", needs="h2x")
+def test_unanswered_drain(stage):
+    """One stream is open, and new requests come all the time."""
+    c = stage.connect(ack=False)
+    long = c.get("/t/trickle?n=50&ms=100")
+    c.wait_headers(long)
+    old, start = set(stage.children), time.monotonic()
+    stage.server.graceful()
+    while len(c.goaways) < 2 and not long.done:
+        c.get("/small.html")
+        c.idle(0.1)
+    stage.note("final GOAWAY after %.1f s", time.monotonic() - start)
+    stage.check(len(c.goaways) == 2 and not long.done,
+                "served until the stream's end: %s", c.goaways)
+    late = c.get("/small.html")
+    c.wait(long)
+    stage.check(len(long.body) == 500, "%r", long)
+    c.wait_closed()
+    stage.check(late.status is None, "served after the final GOAWAY")
+    wait_for(lambda: not old & set(stage.server.children()), 20,
+             "the old children to end")
+    stage.children = stage.server.children()
+    stage.bystander.times()
+    stage.tell("final GOAWAY, old child ends")
