@@ -202,6 +202,17 @@ h2x_head *h2x_field_parse_head(apr_pool_t *p, const char *text,
     return line ? head : NULL;
 }
 
+h2x_head *h2x_field_empty_response(apr_pool_t *p, int status)
+{
+    char date[APR_RFC822_DATE_LEN];
+    const char *text;
+
+    apr_rfc822_date(date, apr_time_now());
+    text = apr_psprintf(p, "HTTP/1.1 %d\r\nDate: %s\r\n"
+                        "Content-Length: 0\r\n\r\n", status, date);
+    return h2x_field_parse_head(p, text, strlen(text));
+}
+
 h2x_head *h2x_field_trailers(apr_pool_t *p, const apr_table_t *table)
 {
     const apr_array_header_t *all = apr_table_elts(table);
@@ -247,4 +258,14 @@ void h2x_field_remove(h2x_head *head, const char *name)
         }
     }
     head->count = kept;
+}
+
+void h2x_field_check_length(h2x_head *head, int is_tunnel)
+{
+    int is_success = (head->status >= 200 && head->status < 300);
+
+    if (head->status < 200 || head->status == 204
+        || (is_tunnel && is_success)) {
+        h2x_field_remove(head, "content-length");
+    }
 }

@@ -61,6 +61,7 @@ typedef struct {
     apr_off_t body_left;    /* of the announced length; -1: none was */
     int status;             /* of the final head; 0: it was not read yet */
     int request_status;     /* of the request, at that time */
+    request_rec *chunked;   /* the request, if it was r->chunked then */
     int ended;
     int failed;
     int refused;            /* an error was sent in place of it */
@@ -202,13 +203,11 @@ static void refuse(out_ctx *ctx, int status, const char *why)
 {
     h2x_stream *stream = ctx->stream;
     request_rec *r = current_request(stream);
-    char *text = apr_psprintf(stream->pool, "HTTP/1.1 %d\r\n"
-                              "Content-Length: 0\r\n\r\n", status);
 
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, stream->c2,
                   "h2x(%s): answered with %d: %s", stream->c2->log_id, status,
                   why);
-    add_pending(ctx, h2x_field_parse_head(stream->pool, text, strlen(text)));
+    add_pending(ctx, h2x_field_empty_response(stream->pool, status));
     ctx->status = status;
     ctx->ended = 1;
     ctx->refused = 1;
@@ -217,11 +216,14 @@ static void refuse(out_ctx *ctx, int status, const char *why)
     }
 }
 
-/* May a response say how long its body is (RFC 9110, section 8.6)? */
-static int may_have_length(const h2x_stream *stream, int status)
+/* Answers in place of a handler that has taken the head on itself. */
+static void refuse_headless(out_ctx *ctx)
 {
-    return status >= 200 && status != HTTP_NO_CONTENT
-           && !(stream->tunnel && ap_is_HTTP_SUCCESS(status));
+    int status = current_status(ctx->stream);
+
+    refuse(ctx, status >= HTTP_BAD_REQUEST ? status
+                                           : HTTP_INTERNAL_SERVER_ERROR,
+           "the response does not begin with a head");
 }
 
 /* Takes note of a head that was read. */
@@ -242,9 +244,7 @@ static void add_head(out_ctx *ctx, h2x_head *head)
                "the response is no answer to a WebSocket handshake");
         return;
     }
-    if (!may_have_length(stream, head->status)) {
-        h2x_field_remove(head, "content-length");
-    }
+    h2x_field_check_length(head, stream->tunnel != H2X_TUNNEL_NONE);
     pending = add_pending(ctx, h2x_announce_is_held_back(r, head) ? NULL
                                                                   : head);
     pending->promises = h2x_announce_links(stream, r, head);
@@ -253,6 +253,11 @@ static void add_head(out_ctx *ctx, h2x_head *head)
     }
     ctx->status = head->status;
     ctx->request_status = current_status(stream);
+    if (r && r->chunked) {
+        /* HTTP_HEADER, which wrote the head, would add CHUNK */
+        r->chunked = 0;
+        ctx->chunked = r;
+    }
     if (head->status == HTTP_FORBIDDEN && wants_renegotiation(stream->r)) {
         stream->needs_http11 = 1;
         fail(ctx, "TLS renegotiation needs HTTP/1.1");
@@ -379,8 +384,7 @@ static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
         apr_ssize_t used = read_head(ctx, data, len);
 
         if (used < 0) {
-            refuse(ctx, HTTP_INTERNAL_SERVER_ERROR,
-                   "the response does not begin with a head");
+            refuse_headless(ctx);
             return APR_SUCCESS;
         }
         data += used;
@@ -542,7 +546,7 @@ static void end_response(out_ctx *ctx)
     request_rec *r = current_request(stream);
 
     if (!ctx->status) {
-        refuse(ctx, HTTP_INTERNAL_SERVER_ERROR, "the response has no head");
+        refuse_headless(ctx);
     }
     else if (ctx->body_left > 0) {
         fail(ctx, "the body is shorter than its Content-Length");
@@ -624,6 +628,11 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
 
     if (!bb) {
         return APR_SUCCESS;
+    }
+    if (ctx->chunked) {
+        /* handlers show by it that they failed: they send no EOS */
+        ctx->chunked->chunked = 1;
+        ctx->chunked = NULL;
     }
     check_handler(ctx);
     while (!APR_BRIGADE_EMPTY(bb)) {

@@ -174,7 +174,7 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
     c2->data_in_output_filters = 0;
     c2->clogging_input_filters = 1; /* keep the MPM's hands off */
     c2->aborted = 0;
-    c2->keepalive = AP_CONN_CLOSE;  /* there will be no other request */
+    c2->keepalive = AP_CONN_CLOSE;  /* see run_handlers() */
     c2->keepalives = 0;
     c2->cs = apr_pcalloc(p, sizeof(*c2->cs));
     c2->cs->state = CONN_STATE_HANDLER;

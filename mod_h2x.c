@@ -409,19 +409,45 @@ static int map_to_storage(request_rec *r)
     return DECLINED;
 }
 
-/* Not a handler, but the last that is asked before one runs. */
+static int before_handler(request_rec *r);
+
+/*
+ * Runs the handler hooks that come after ours, which see the connection as
+ * over HTTP/1.1. For all others it does not go on: else httpd would wait for
+ * the rest of a body that no handler has read.
+ */
+static int run_handlers(request_rec *r)
+{
+    const apr_array_header_t *hooks = ap_hook_get_handler();
+    int i = 0, status = DECLINED;
+
+    while (APR_ARRAY_IDX(hooks, i, ap_LINK_handler_t).pFunc
+           != before_handler) {
+        ++i;
+    }
+    r->connection->keepalive = AP_CONN_UNKNOWN;
+    while (status == DECLINED && ++i < hooks->nelts) {
+        status = APR_ARRAY_IDX(hooks, i, ap_LINK_handler_t).pFunc(r);
+    }
+    r->connection->keepalive = AP_CONN_CLOSE;
+    return status;
+}
+
+/* The last that is asked before a handler runs, which it runs itself. */
 static int before_handler(request_rec *r)
 {
     if (!r->connection->master) {
         withdraw_upgrade(r);
     }
-    if (stream_conn(r)) {
-        h2x_request_before_handler(r);
-        if (h2x_request_may_wait(r)) {
-            h2x_drive_hand_over(r->connection);
-        }
+    if (!stream_conn(r)) {
+        return DECLINED;
     }
-    return DECLINED;
+    h2x_request_before_handler(r);
+    if (!h2x_request_may_wait(r)) {
+        return DECLINED;
+    }
+    h2x_drive_hand_over(r->connection);
+    return r->main ? DECLINED : run_handlers(r);
 }
 
 /* ---- optional functions, as of mod_http2 ---- */

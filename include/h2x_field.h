@@ -61,6 +61,9 @@ void h2x_field_join(apr_pool_t *p, apr_table_t *fields);
 h2x_head *h2x_field_parse_head(apr_pool_t *p, const char *text,
                                apr_size_t len);
 
+/** Makes the head of a response that has no body, as of now. */
+h2x_head *h2x_field_empty_response(apr_pool_t *p, int status);
+
 /**
  * Makes trailers from a table, without what may not come as a trailer, or is
  * malformed.
@@ -73,5 +76,12 @@ const h2x_field *h2x_field_find(const h2x_head *head, const char *name);
 
 /** Takes all fields of a lower-case name out of a head. */
 void h2x_field_remove(h2x_head *head, const char *name);
+
+/**
+ * Takes Content-Length out of a response head that must not have it (RFC 9110,
+ * section 8.6).
+ * @param is_tunnel is it the answer to a CONNECT?
+ */
+void h2x_field_check_length(h2x_head *head, int is_tunnel);
 
 #endif /* H2X_FIELD_H */

@@ -255,6 +255,39 @@ TEST(parses_only_up_to_the_length)
     assert_null(h2x_field_parse_head(unit_pool, text, 23));
 }
 
+/* RFC 9110, section 8.6. */
+TEST(drops_lengths)
+{
+    static const struct {
+        int status, is_tunnel, is_kept;
+    } cases[] = {
+        { 100, 0, 0 }, { 103, 0, 0 }, { 199, 1, 0 }, { 200, 0, 1 },
+        { 200, 1, 0 }, { 204, 0, 0 }, { 204, 1, 0 }, { 206, 0, 1 },
+        { 299, 1, 0 }, { 302, 1, 1 }, { 304, 0, 1 }, { 502, 1, 1 },
+    };
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
+        h2x_head *head = parse(apr_psprintf(
+            unit_pool, "HTTP/1.1 %d\r\nContent-Length: 0\r\nA: b\r\n"
+            "content-length: 0\r\n\r\n", cases[i].status));
+
+        h2x_field_check_length(head, cases[i].is_tunnel);
+        assert_int_equal(head->count, cases[i].is_kept ? 3 : 1);
+        check_field(head, cases[i].is_kept ? 1 : 0, "a", "b");
+    }
+}
+
+TEST(makes_empty_responses)
+{
+    h2x_head *head = h2x_field_empty_response(unit_pool, 502);
+
+    assert_int_equal(head->status, 502);
+    assert_int_equal(head->count, 2);
+    assert_string_equal(head->fields[0].name, "date");
+    check_field(head, 1, "content-length", "0");
+}
+
 TEST(parses_a_thousand_fields)
 {
     apr_array_header_t *parts = apr_array_make(unit_pool, 1002, sizeof(char *));
@@ -331,6 +364,8 @@ int main(void)
         UNIT_TEST(parses_status_lines),
         UNIT_TEST(refuses_what_is_no_head),
         UNIT_TEST(parses_only_up_to_the_length),
+        UNIT_TEST(drops_lengths),
+        UNIT_TEST(makes_empty_responses),
         UNIT_TEST(parses_a_thousand_fields),
         UNIT_TEST(finds_fields),
         UNIT_TEST(makes_trailers),
