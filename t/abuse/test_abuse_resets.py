@@ -126,7 +126,10 @@ def by_update_of_0(c):
 def test_made_you_reset(stage, how):
     c = stage.connect(windows=False)
     c.blast(*(how(c) for _ in range(3000)))
-    stage.stopped(c, *ENDS)
+    codes = list(ENDS)
+    if how is by_window:        # with nghttp2 1.70 the first one is the last
+        codes.append(h2raw.FLOW_CONTROL_ERROR)
+    stage.stopped(c, *codes)
 
 
 @row(4, "made you reset, H2MaxStreamErrors 0", r"too many streams that had",

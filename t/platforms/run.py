@@ -32,6 +32,9 @@ PLATFORMS = {
     "bookworm-i386": ("bookworm", "i386"),
 }
 
+#: Of those that this system trusts beside Debian's: a proxy may have one.
+CERTIFICATES = "/usr/local/share/ca-certificates"
+
 #: Where the sources are in a platform: httpd's children can read it.
 SOURCES = "/usr/src/mod_h2x"
 
@@ -167,6 +170,10 @@ class Platform:
         self.write("/etc/apt/apt.conf.d/90host", apt_settings())
         self.write("/etc/dpkg/dpkg.cfg.d/quick", "force-unsafe-io\n")
         self.write("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")
+        shutil.copytree(CERTIFICATES, self.root + CERTIFICATES,
+                        dirs_exist_ok=True)
+        if not self.inside("update-ca-certificates"):
+            raise Failed("update-ca-certificates")
 
     def copy_sources(self):
         """What is under version control, as it is now."""
