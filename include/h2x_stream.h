@@ -223,8 +223,8 @@ struct h2x_stream {
     apr_socket_t *drop_socket; /* NULL, or what modules close to drop it */
     request_rec *r;       /* the initial request; NULL once it was logged */
     apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
-    int is_computing;     /* it counts among the child's that compute; atomic
-                           */
+    int is_computing;     /* it counts among the child's that compute; lock
+                           * held */
 };
 
 typedef struct h2x_stream_store h2x_stream_store;

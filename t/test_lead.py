@@ -1,6 +1,7 @@
 """One request of a connection leads: nobody waits long for that, whatever it
 is stuck in, and who waits costs no processor."""
 
+import contextlib
 import os
 
 import pytest
@@ -104,3 +105,41 @@ def test_stuck_log_costs_no_processor(httpd):
             open(go, "w").close()
             inside.wait_settled(server, 20)
         assert used < 0.12 * lib_server.PATIENCE, "%.2f s" % used
+
+
+def test_busy_processors_get_no_more_threads(httpd):
+    """Requests that compute take long when they wait for a processor. More
+    threads would not make that better: there are none for it while as many
+    compute as there are processors, however many are late."""
+    server = httpd(CONFIG + """
+        ServerLimit 1
+        H2MaxWorkers 100
+        H2MaxWorkerIdleSeconds 60
+        """)
+    files(server)
+    count = 4 * len(os.sched_getaffinity(0))
+    with server, contextlib.ExitStack() as stack:
+        cs = [stack.enter_context(server.h2()) for _ in range(count)]
+        for c in cs:
+            assert c.request(path="/page").status == 200
+        before = server.threads()
+        asked = [burst(c, ["/slow/page?fixcpu=4"] * 10) for c in cs]
+        for c, rs in zip(cs, asked):
+            c.wait(*rs, timeout=60)
+            assert {r.status for r in rs} == {200}
+        # the last ones have processors to themselves
+        assert server.threads() - before <= count // 2
+
+
+def test_file_behind_one_that_computes(server, any_h2):
+    """One request that computes for long keeps none of the others."""
+    c = any_h2
+    assert c.request(path="/page").status == 200
+    for _ in range(4):
+        asked = burst(c, ["/slow/page?fixcpu=300", "/page"])
+        c.wait(asked[1])
+        early = not asked[0].done
+        c.wait(*asked, timeout=40)
+        if early:
+            return
+    pytest.fail("the file came after one that it was not to wait for")

@@ -11,7 +11,8 @@
  *
  *     TestFixupsSleep on
  *
- * makes the fixups hook sleep for fixms= of the query, or wait at fixgate=.
+ * makes the fixups hook sleep for fixms= of the query, wait at fixgate=, or
+ * compute for fixcpu= milliseconds of processor time.
  */
 
 #include "httpd.h"
@@ -29,6 +30,8 @@
 #include "apr_optional.h"
 #include "apr_shm.h"
 #include "apr_strings.h"
+
+#include <time.h>
 
 module AP_MODULE_DECLARE_DATA h2x_test_module;
 APLOG_USE_MODULE(h2x_test);
@@ -80,6 +83,23 @@ static apr_int64_t number(request_rec *r, const char *name, apr_int64_t absent)
 {
     const char *value = text(r, name, NULL);
     return value ? apr_atoi64(value) : absent;
+}
+
+static apr_int64_t used_ms(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
+static void compute_ms(apr_int64_t ms)
+{
+    apr_int64_t end = ms > 0 ? used_ms() + ms : 0;
+
+    while (end && used_ms() < end) {
+        continue;
+    }
 }
 
 static void pause_ms(apr_int64_t ms)
@@ -708,6 +728,7 @@ static int fixups(request_rec *r)
     if (conf->sleep) {
         pause_ms(number(r, "fixms", 0));
         wait_gate(number(r, "fixgate", -1), 1);
+        compute_ms(number(r, "fixcpu", 0));
     }
     return DECLINED;
 }
@@ -753,7 +774,7 @@ static void *create_dir(apr_pool_t *p, char *dir)
 static const command_rec commands[] = {
     AP_INIT_FLAG("TestFixupsSleep", ap_set_flag_slot,
                  (void *)APR_OFFSETOF(dir_conf, sleep), OR_ALL,
-                 "on: the fixups hook obeys fixms= and fixgate="),
+                 "on: the fixups hook obeys fixms=, fixgate= and fixcpu="),
     { NULL }
 };
 
