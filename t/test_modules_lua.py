@@ -137,9 +137,10 @@ function upper(r)
     while bucket do coroutine.yield(bucket:upper()) end
     coroutine.yield(">>")
 end
+-- gsub has two values, of which mod_lua with Lua 5.4 would take the second
 function quote(r)
     coroutine.yield()
-    while bucket do coroutine.yield(bucket:gsub("o", "0")) end
+    while bucket do coroutine.yield((bucket:gsub("o", "0"))) end
     coroutine.yield("!")
 end
 """
