@@ -223,7 +223,9 @@ def attempt(case, way, certs):
     try:
         serve(case, way, certs)
     except Exception as error:      # pylint: disable=broad-except
-        text = " ".join(str(error).split())
+        # without time and process of log lines
+        text = re.sub(r"\[[^]]*:[^]]*\] |child pid \d+ ", "",
+                      " ".join(str(error).split()))
         if not isinstance(error, Fault):
             text = "%s: %s" % (type(error).__name__, text)
         return text if len(text) < 300 else "... " + text[-300:]
