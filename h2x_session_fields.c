@@ -7,7 +7,7 @@
  * decoded beyond them, and accounts of what is kept.
  *
  * Past BLOCK_MIN (or what httpd's limits for a request line and four fields
- * make) a head is refused with 431 and nothing more of it is kept. Past
+ * make) a head is refused with 431 and no more of its fields is kept. Past
  * BLOCK_CUT times as much its stream is reset: from then on nghttp2 decodes
  * fields, as it must for the sake of its table, but does not look at them.
  * That matters: nghttp2 checks each byte of each value, and parses the value
@@ -154,20 +154,26 @@ static int add_trailer(h2x_session *session, h2x_stream *stream,
            ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
 }
 
-/* Adds a field of a request. Returns the limit that is exceeded first. */
+/*
+ * Adds a field of a request. Pseudo-fields are kept in any head, each up to
+ * LimitRequestLine, since no request can be without its method.
+ * @return the limit that is exceeded first
+ */
 static const char *add(h2x_session *session, h2x_stream *stream,
                        const char *name, size_t name_len,
                        const char *value, size_t value_len)
 {
     const server_rec *s = session->params.server;
+    int is_pseudo = (name[0] == ':');
+    const char *limit = is_pseudo
+        ? h2x_head_add_pseudo(stream, s, name, value, value_len) : NULL;
 
-    if (session->fields.block_len > session->fields.block_max) {
+    if (!limit && session->fields.block_len > session->fields.block_max) {
         return h2x_head_refuse(stream, "64 KB in one head, or what "
                                "LimitRequestLine and 4 times "
                                "LimitRequestFieldSize make");
     }
-    return (name[0] == ':')
-        ? h2x_head_add_pseudo(stream, s, name, value, value_len)
+    return is_pseudo ? limit
         : h2x_head_add_field(stream, s, name, name_len, value, value_len);
 }
 

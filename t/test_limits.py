@@ -123,6 +123,22 @@ def test_body_curl(server, tmp_path):
     assert answer.status == 413, answer.err
 
 
+@pytest.mark.h2x_only("resets the stream")
+def test_long_pseudo_fields_before_the_method(server, h2):
+    """Those before :method take more than a head may; it is read, and the
+    request refused, nevertheless."""
+    (name, method), *others = h2.fields(path="/t/env")
+    assert name == ":method"
+    longer = {":path": "/" + "x" * 40000, ":authority": "x" * 40000}
+    fields = [(n, longer.get(n, v)) for n, v in others] + [(name, method)]
+    for end in (True, False):
+        r = h2.start(fields, end=end)
+        h2.wait(r)
+        assert r.status == 414
+    assert h2.request(path="/index.html").status == 200
+    assert not h2.goaways
+
+
 def test_huge_head(server):
     """Far over all limits: an answer or an end, no growth and no crash."""
     with server.h2() as c:
