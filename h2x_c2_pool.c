@@ -154,6 +154,16 @@ void h2x_c2_pools_put(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
     }
 }
 
+void h2x_c2_pools_set_aside(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
+{
+    apr_allocator_max_free_set(apr_pool_allocator_get(c2_pool->pool),
+                               FREE_MIN);
+    apr_thread_mutex_lock(pools->lock);
+    pools->counted -= c2_pool->is_counted;
+    c2_pool->is_counted = 0;
+    apr_thread_mutex_unlock(pools->lock);
+}
+
 int h2x_c2_pools_trim(h2x_c2_pools *pools)
 {
     int is_wide, surplus;
@@ -161,6 +171,9 @@ int h2x_c2_pools_trim(h2x_c2_pools *pools)
     apr_thread_mutex_lock(pools->lock);
     for (surplus = pools->least; surplus > 0 && pools->count > 1; --surplus) {
         destroy_locked(pools, take_last_locked(pools));
+        /* that takes time, and others may wait for a pool */
+        apr_thread_mutex_unlock(pools->lock);
+        apr_thread_mutex_lock(pools->lock);
     }
     pools->least = pools->count;
     is_wide = pools->is_wide = (pools->count > 1);

@@ -347,11 +347,14 @@ static int own_output(h2x_drive *drive, h2x_stream *stream)
     if (h2x_segments_is_borrowed(&stream->out)) {
         h2x_drive_send_locked(drive);
     }
+    if (!stream->is_closed && !h2x_segments_is_in_memory(&stream->out)) {
+        return 0;
+    }
     if (h2x_segments_own(&stream->out) != APR_SUCCESS) {
         h2x_stream_drop_output_locked(stream);
         stream->out_failed = 1;
     }
-    return stream->is_closed || h2x_segments_is_in_memory(&stream->out);
+    return 1;
 }
 
 /*
@@ -384,6 +387,9 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me)
         h2x_drive_over_locked(drive, stream);
     }
     else {
+        if (stream->c2_pool) {
+            h2x_c2_pools_set_aside(h2x_child_self->c2_pools, stream->c2_pool);
+        }
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
         if (!stream->out_failed || !stream->progress) {
             stream->progress = h2x_clock_now();

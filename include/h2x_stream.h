@@ -83,7 +83,7 @@ typedef struct h2x_segment {
     apr_off_t offset;  /* of the next byte, in memory or in the file */
     apr_size_t len;    /* bytes left */
     apr_size_t size;   /* of its own memory */
-    apr_os_file_t fd;  /* open as long as the stream's pool lives */
+    apr_os_file_t fd;  /* open until its request has ended */
 } h2x_segment;
 
 /** A row of segments. */

@@ -94,6 +94,26 @@ TEST(few_keep_much)
     }
 }
 
+/* Those that wait for clients do not keep others from it. */
+TEST(what_is_set_aside_does_not_count)
+{
+    h2x_c2_pool *aside[2 * KEPT], *last;
+    int i;
+
+    for (i = 0; i < 2 * KEPT; ++i) {
+        aside[i] = h2x_c2_pools_get(pools);
+        assert_true(aside[i]->is_counted);
+    }
+    h2x_c2_pools_set_aside(pools, aside[0]);
+    h2x_c2_pools_set_aside(pools, aside[0]);
+    last = use(1);
+    assert_ptr_equal(use(1), last); /* it was kept */
+    for (i = 0; i < 2 * KEPT; ++i) {
+        apr_pool_clear(aside[i]->pool);
+        h2x_c2_pools_put(pools, aside[i]);
+    }
+}
+
 TEST(what_was_not_needed_is_trimmed)
 {
     h2x_c2_pool *last;
@@ -122,6 +142,7 @@ int main(void)
         POOL_TEST(last_one_is_used_first),
         POOL_TEST(each_has_a_parent_and_an_allocator),
         POOL_TEST(few_keep_much),
+        POOL_TEST(what_is_set_aside_does_not_count),
         POOL_TEST(what_was_not_needed_is_trimmed),
     };
 
