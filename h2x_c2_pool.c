@@ -60,11 +60,17 @@ static h2x_c2_pool *make_locked(h2x_c2_pools *pools)
     apr_allocator_owner_set(allocator, made->pool);
     apr_pool_tag(made->pool, "h2x_c2");
     APR_RING_ELEM_INIT(made, link);
-    made->is_counted = (pools->counted < 2 * pools->kept_max);
-    pools->counted += made->is_counted;
-    apr_allocator_max_free_set(allocator,
-                               made->is_counted ? free_max() : FREE_MIN);
+    made->is_counted = 0;
     return made;
+}
+
+/* Lets a pool keep much memory, if not too many do. */
+static void count_locked(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
+{
+    c2_pool->is_counted = (pools->counted < 2 * pools->kept_max);
+    pools->counted += c2_pool->is_counted;
+    apr_allocator_max_free_set(apr_pool_allocator_get(c2_pool->pool),
+                               c2_pool->is_counted ? free_max() : FREE_MIN);
 }
 
 static void destroy_locked(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
@@ -130,6 +136,9 @@ h2x_c2_pool *h2x_c2_pools_get(h2x_c2_pools *pools)
     c2_pool = APR_RING_EMPTY(&pools->unused, h2x_c2_pool, link)
         ? make_locked(pools)
         : take_locked(pools, APR_RING_FIRST(&pools->unused));
+    if (c2_pool && !c2_pool->is_counted) {
+        count_locked(pools, c2_pool);
+    }
     apr_thread_mutex_unlock(pools->lock);
     return c2_pool;
 }
@@ -139,7 +148,7 @@ void h2x_c2_pools_put(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
     int has_widened;
 
     apr_thread_mutex_lock(pools->lock);
-    if (!c2_pool->is_counted || pools->count >= pools->kept_max) {
+    if (pools->count >= pools->kept_max) {
         destroy_locked(pools, c2_pool);
     }
     else {
@@ -152,16 +161,6 @@ void h2x_c2_pools_put(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
     if (has_widened) {
         pools->on_wide(pools->baton);
     }
-}
-
-void h2x_c2_pools_set_aside(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
-{
-    apr_allocator_max_free_set(apr_pool_allocator_get(c2_pool->pool),
-                               FREE_MIN);
-    apr_thread_mutex_lock(pools->lock);
-    pools->counted -= c2_pool->is_counted;
-    c2_pool->is_counted = 0;
-    apr_thread_mutex_unlock(pools->lock);
 }
 
 int h2x_c2_pools_trim(h2x_c2_pools *pools)

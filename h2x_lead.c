@@ -387,9 +387,6 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me)
         h2x_drive_over_locked(drive, stream);
     }
     else {
-        if (stream->c2_pool) {
-            h2x_c2_pools_set_aside(h2x_child_self->c2_pools, stream->c2_pool);
-        }
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
         if (!stream->out_failed || !stream->progress) {
             stream->progress = h2x_clock_now();

@@ -42,12 +42,6 @@ apr_status_t h2x_c2_pools_create(h2x_c2_pools **pools, int threads,
  */
 h2x_c2_pool *h2x_c2_pools_get(h2x_c2_pools *pools);
 
-/**
- * A request keeps its pool for as long as its client likes: another pool may
- * keep much memory in place of this one. The thread that took it, as above.
- */
-void h2x_c2_pools_set_aside(h2x_c2_pools *pools, h2x_c2_pool *c2_pool);
-
 /** Gives back a pool that was cleared. Any thread, as above. */
 void h2x_c2_pools_put(h2x_c2_pools *pools, h2x_c2_pool *c2_pool);
 
