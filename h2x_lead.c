@@ -18,9 +18,8 @@
  * compute: then more threads help only while there is a processor for them.
  * Time alone does not tell: on a busy machine all take long, since they wait
  * for a processor, and more threads make that worse. So the watch looks at the
- * thread: it waits if it is not runnable and has not run between two looks. A
- * lead that computes is left alone while as many requests compute as there are
- * processors, up to 10 ms of processor time.
+ * thread: see h2x_thread_waits(). A lead that computes is left alone while as
+ * many requests compute as there are processors, up to 10 ms of processor time.
  */
 
 #include <apr_atomic.h>
@@ -258,35 +257,36 @@ static int is_processor_free(void)
 
 /*
  * Does the lead's thread wait? While processors are free, one look tells. While
- * they are not, it may sleep for a moment in locks that others contend for: it
- * must not have run between two looks.
+ * they are not, it may sleep for a moment in locks that others contend for.
  */
-static int lead_waits(const h2x_drive *drive, apr_int64_t used)
+static int lead_waits(const h2x_drive *drive, const h2x_thread_look *look)
 {
-    return (is_processor_free()
-            || (drive->lead_looked && used == drive->lead_used))
-           && !h2x_thread_is_runnable(&drive->lead_thread);
+    return is_processor_free()
+           ? !look->is_runnable
+           : drive->lead_looked
+             && h2x_thread_waits(&drive->lead_first, &drive->lead_last, look);
 }
 
 void h2x_drive_check_lead_locked(h2x_drive *drive)
 {
-    apr_int64_t used = h2x_thread_used(&drive->lead_thread);
+    h2x_thread_look look;
 
-    if (!drive->lead_looked) {
-        drive->lead_used_first = used;
-    }
-    if (lead_waits(drive, used)) {
+    h2x_thread_look_at(&drive->lead_thread, &look);
+    if (lead_waits(drive, &look)) {
         replace_waiting(drive);
     }
     else if (is_processor_free()
-             || used - drive->lead_used_first > COMPUTE_MAX) {
+             || (drive->lead_looked
+                 && look.used - drive->lead_first.used > COMPUTE_MAX)) {
         h2x_drive_hand_over_locked(drive, drive->lead);
     }
     else {
-        drive->lead_looked = 1;
-        drive->lead_used = used;
-        apr_atomic_set64(&drive->late_at,
-                         (apr_uint64_t)h2x_clock_now() + LOOK_AGAIN);
+        if (!drive->lead_looked) {
+            drive->lead_looked = 1;
+            drive->lead_first = look;
+        }
+        drive->lead_last = look;
+        apr_atomic_set64(&drive->late_at, (apr_uint64_t)look.at + LOOK_AGAIN);
     }
 }
 

@@ -10,9 +10,15 @@
 #include <sys/syscall.h>
 #endif
 
+#include "h2x_clock.h"
 #include "h2x_thread.h"
 
 #define NS_PER_SEC 1000000000
+
+/* A thread waits that was busy for less than a quarter of so long, in
+ * microseconds. */
+#define IDLE_MIN (8 * 1000)
+#define IDLE_SHARE 4
 
 /* Asks the system once. */
 static int own_id(void)
@@ -37,7 +43,7 @@ void h2x_thread_self(h2x_thread *self)
 #endif
 }
 
-apr_int64_t h2x_thread_used(const h2x_thread *thread)
+static apr_int64_t used_by(const h2x_thread *thread)
 {
     struct timespec used;
 
@@ -47,30 +53,74 @@ apr_int64_t h2x_thread_used(const h2x_thread *thread)
     return (apr_int64_t)used.tv_sec * NS_PER_SEC + used.tv_nsec;
 }
 
-/* The state is a letter behind the name, which may have any characters but is
- * the only thing in parentheses (proc(5)). */
-int h2x_thread_is_runnable(const h2x_thread *thread)
+/* Reads a small file of a thread. Returns 0 when it cannot. */
+static int read_file(const h2x_thread *thread, const char *name, char *text,
+                     size_t size)
 {
-    char path[64], stat[256];
-    const char *state = NULL;
-    ssize_t len;
+    char path[64];
+    ssize_t len = -1;
     int fd;
 
     if (!thread->id) {
         return 0;
     }
-    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread->id);
+    snprintf(path, sizeof(path), "/proc/self/task/%d/%s", thread->id, name);
     fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return 0;
+    if (fd >= 0) {
+        len = read(fd, text, size - 1);
+        close(fd);
     }
-    len = read(fd, stat, sizeof(stat) - 1);
-    close(fd);
-    if (len > 0) {
-        stat[len] = '\0';
+    text[len > 0 ? len : 0] = '\0';
+    return len > 0;
+}
+
+/* The state is a letter behind the name, which may have any characters but is
+ * the only thing in parentheses (proc(5)). */
+static int is_runnable(const h2x_thread *thread)
+{
+    char stat[256];
+    const char *state = NULL;
+
+    if (read_file(thread, "stat", stat, sizeof(stat))) {
         state = strrchr(stat, ')');
     }
     return state && state[1] == ' ' && state[2] == 'R';
+}
+
+/* The second number of schedstat. */
+static apr_int64_t delay_of(const h2x_thread *thread)
+{
+    char schedstat[128];
+    unsigned long long used, delayed;
+
+    return read_file(thread, "schedstat", schedstat, sizeof(schedstat))
+           && sscanf(schedstat, "%llu %llu", &used, &delayed) == 2
+           ? (apr_int64_t)delayed : -1;
+}
+
+void h2x_thread_look_at(const h2x_thread *thread, h2x_thread_look *look)
+{
+    look->at = h2x_clock_now();
+    look->used = used_by(thread);
+    look->delayed = delay_of(thread);
+    look->is_runnable = is_runnable(thread);
+}
+
+/* Has a thread been idle for most of the time, without standing in line? */
+static int was_idle(const h2x_thread_look *first, const h2x_thread_look *now)
+{
+    apr_interval_time_t passed = now->at - first->at;
+    apr_int64_t busy = now->used - first->used + now->delayed - first->delayed;
+
+    return now->delayed >= 0 && first->delayed >= 0
+           && passed >= IDLE_MIN && busy < passed * 1000 / IDLE_SHARE;
+}
+
+int h2x_thread_waits(const h2x_thread_look *first,
+                     const h2x_thread_look *last, const h2x_thread_look *now)
+{
+    return !now->is_runnable
+           && (now->used == last->used || was_idle(first, now));
 }
 
 int h2x_thread_processors(void)

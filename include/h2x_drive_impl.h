@@ -60,10 +60,9 @@ struct h2x_drive {
                            * none, or it is not in code of httpd. Read without
                            * the lock */
     h2x_thread lead_thread;
-    int lead_looked;      /* its thread was looked at. Processor time that it
-                           * had used then, in nanoseconds: */
-    apr_int64_t lead_used_first; /* at the first look, */
-    apr_int64_t lead_used; /* and at the last */
+    int lead_looked;      /* its thread was looked at: */
+    h2x_thread_look lead_first; /* the first time, */
+    h2x_thread_look lead_last;  /* and the last */
 
     /* the connection thread */
     apr_thread_cond_t *work; /* there is something to do for it */

@@ -21,19 +21,31 @@ typedef struct h2x_thread {
 /** Describes the calling thread. */
 void h2x_thread_self(h2x_thread *self);
 
-/**
- * The processor time that a thread has used, in nanoseconds. Any thread, while
- * that one has not ended.
- * @return 0 where the system does not say
- */
-apr_int64_t h2x_thread_used(const h2x_thread *thread);
+/** What was seen of a thread. */
+typedef struct h2x_thread_look {
+    apr_time_t at;       /* when, by h2x_clock_now() */
+    apr_int64_t used;    /* processor time so far, in nanoseconds; 0 where the
+                          * system does not say */
+    apr_int64_t delayed; /* time in line for a processor so far, likewise; -1
+                          * where the system does not say */
+    int is_runnable;     /* it runs, or would if there were a processor for it;
+                          * 0 where the system does not say */
+} h2x_thread_look;
 
 /**
- * Tells whether a thread runs or would if there were a processor for it. Any
- * thread, while that one has not ended. Reads a file of /proc.
- * @return 0 where the system does not say
+ * Looks at a thread. Any thread, while that one has not ended. Reads two files
+ * of /proc.
  */
-int h2x_thread_is_runnable(const h2x_thread *thread);
+void h2x_thread_look_at(const h2x_thread *thread, h2x_thread_look *look);
+
+/**
+ * Tells whether a thread waits, by what was seen of it: it is not runnable, and
+ * has not run since the last look; or it has run for little of the time since
+ * the first, as one does that looks again and again whether something has come,
+ * and not for want of a processor. Pure.
+ */
+int h2x_thread_waits(const h2x_thread_look *first,
+                     const h2x_thread_look *last, const h2x_thread_look *now);
 
 /** The number of processors that this process may use, at least 1. */
 int h2x_thread_processors(void);

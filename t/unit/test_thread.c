@@ -28,19 +28,23 @@ TEST(sees_that_a_thread_waits)
 {
     apr_thread_t *thread;
     apr_status_t ignored;
-    apr_int64_t used;
+    h2x_thread_look first, last, now;
     int i;
 
     assert_int_equal(apr_thread_create(&thread, NULL, wait_for_end, NULL,
                                        unit_pool), APR_SUCCESS);
     unit_await(DESCRIBED, 1);
-    for (i = 0; i < TRIES && h2x_thread_is_runnable(&described); ++i) {
+    h2x_thread_look_at(&described, &first);
+    last = first;
+    for (i = 0; i < TRIES; ++i) {
         apr_sleep(1000);
+        h2x_thread_look_at(&described, &now);
+        if (h2x_thread_waits(&first, &last, &now)) {
+            break;
+        }
+        last = now;
     }
-    assert_false(h2x_thread_is_runnable(&described));
-    used = h2x_thread_used(&described);
-    apr_sleep(1000);
-    assert_int_equal(h2x_thread_used(&described), used);
+    assert_true(i < TRIES);
     unit_raise(END);
     apr_thread_join(&ignored, thread);
 }
@@ -49,29 +53,56 @@ TEST(sees_that_a_thread_waits)
 TEST(sees_that_a_thread_computes)
 {
     h2x_thread self;
-    apr_int64_t used;
+    h2x_thread_look first, now;
     apr_time_t end = h2x_clock_now() + apr_time_from_sec(10);
 
     h2x_thread_self(&self);
-    assert_true(h2x_thread_is_runnable(&self));
-    used = h2x_thread_used(&self);
-    assert_true(used > 0);
-    while (h2x_thread_used(&self) - used < 1000000 && h2x_clock_now() < end) {
-        continue;
-    }
-    assert_true(h2x_thread_used(&self) - used >= 1000000);
+    h2x_thread_look_at(&self, &first);
+    assert_true(first.is_runnable && first.used > 0 && first.delayed >= 0);
+    do {
+        h2x_thread_look_at(&self, &now);
+    } while (now.used - first.used < 1000000 && now.at < end);
+    assert_true(now.used - first.used >= 1000000);
+    assert_true(now.at > first.at && now.delayed >= first.delayed);
+    assert_false(h2x_thread_waits(&first, &first, &now));
 }
 #endif
+
+static int waits(apr_interval_time_t passed, apr_int64_t used,
+                 apr_int64_t delayed, int is_runnable)
+{
+    h2x_thread_look first = { 1000000, 5000000, 7000000, 0 }, last = first;
+    h2x_thread_look now = { 1000000 + passed, 5000000 + used,
+                            7000000 + delayed, is_runnable };
+
+    last.used += 1;
+    return h2x_thread_waits(&first, &last, &now);
+}
+
+/* A thread that sleeps again and again waits too, but not one that is rarely
+ * given a processor. */
+TEST(little_of_the_time_is_waiting)
+{
+    assert_true(waits(20000, 1000, 1000, 0));
+    assert_false(waits(20000, 1000, 1000, 1));        /* it runs now */
+    assert_false(waits(20000, 1000, 10000000, 0));    /* it stood in line */
+    assert_false(waits(20000, 10000000, 1000, 0));    /* it computed */
+    assert_false(waits(3000, 1000, 1000, 0));         /* for a moment */
+    assert_true(waits(3000, 1, 1000, 0));             /* it has not run */
+    assert_false(waits(20000, 1000, -7000001, 0));    /* it is not known */
+}
 
 /* Where the system does not say, nothing is known of it. */
 TEST(knows_nothing_of_no_thread)
 {
     h2x_thread none = { 0 };
+    h2x_thread_look look;
 
-    assert_false(h2x_thread_is_runnable(&none));
-    assert_int_equal(h2x_thread_used(&none), 0);
+    h2x_thread_look_at(&none, &look);
+    assert_true(!look.is_runnable && !look.used && look.delayed == -1);
     none.id = 0x7fffffff;
-    assert_false(h2x_thread_is_runnable(&none));
+    h2x_thread_look_at(&none, &look);
+    assert_true(!look.is_runnable && look.delayed == -1);
 }
 
 TEST(there_is_a_processor)
@@ -86,6 +117,7 @@ int main(void)
 #ifdef __linux__
         UNIT_TEST(sees_that_a_thread_computes),
 #endif
+        UNIT_TEST(little_of_the_time_is_waiting),
         UNIT_TEST(knows_nothing_of_no_thread),
         UNIT_TEST(there_is_a_processor),
     };
