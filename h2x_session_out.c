@@ -128,8 +128,10 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
         memset(to + length, 0, padding - 1);
     }
     if (h2x_segments_read(&stream->out, to, length) != APR_SUCCESS) {
-        LOG(session, APLOG_INFO, "h2x(%s-%d): cannot read a file as far as "
-            "its announced length", LOG_ID(session), stream->id);
+        if (!stream->out_failed) {
+            LOG(session, APLOG_INFO, "h2x(%s-%d): cannot read a file as far "
+                "as its announced length", LOG_ID(session), stream->id);
+        }
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     session->buffer->len += H2X_FRAME_HEAD_LEN + length + padding;

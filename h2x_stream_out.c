@@ -188,9 +188,13 @@ apr_status_t h2x_segments_read(h2x_segments *row, char *to, apr_size_t len)
 {
     while (len) {
         h2x_segment *segment = row->first;
-        apr_size_t n = (segment->len < len) ? segment->len : len;
+        apr_size_t n;
         apr_status_t rv;
 
+        if (!segment) {
+            return APR_EOF;
+        }
+        n = (segment->len < len) ? segment->len : len;
         if (segment->memory) {
             memcpy(to, segment->memory + segment->offset, n);
             row->memory -= n;

@@ -339,8 +339,8 @@ void h2x_segments_move(h2x_segments *to, h2x_segments *from);
 
 /**
  * Copies the first bytes of a row, and drops them from it.
- * @param len no more than there is
- * @return also APR_EOF when a file has become shorter
+ * @return also APR_EOF when there is less, as the row was cleared after its
+ *         length was told, or when a file has become shorter
  */
 apr_status_t h2x_segments_read(h2x_segments *row, char *to, apr_size_t len);
 

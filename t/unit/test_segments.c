@@ -336,6 +336,16 @@ TEST(file_cannot_be_read)
     check_empty();
 }
 
+TEST(there_is_less_than_asked_for)
+{
+    char to[10];
+
+    assert_int_equal(h2x_segments_read(&row, to, 1), APR_EOF);
+    add("01234");
+    assert_int_equal(h2x_segments_read(&row, to, 6), APR_EOF);
+    check_empty();
+}
+
 TEST(nothing_is_something_too)
 {
     h2x_segments other = { 0 };
@@ -378,6 +388,7 @@ int main(void)
         SEGMENT_TEST(file_is_too_short_when_added),
         SEGMENT_TEST(file_is_too_short_when_read),
         SEGMENT_TEST(file_cannot_be_read),
+        SEGMENT_TEST(there_is_less_than_asked_for),
         SEGMENT_TEST(nothing_is_something_too),
     };
 

@@ -254,6 +254,28 @@ TEST(failed_half_way)
     assert_int_equal(closed_count, 2);
 }
 
+/* What is left of a body is lost, when there is no memory to keep it: also
+ * while a frame of it waits for room. */
+TEST(failed_in_a_frame)
+{
+    begin();
+    ask();
+    pump();
+    set_buffer(6000);
+    say_head(run(0), OK_HEAD);
+    say(ready[0], pattern(10000), 10000);
+    pump_out();
+    h2x_lock_acquire(lock);
+    h2x_stream_drop_output_locked(ready[0]);
+    h2x_lock_release(lock);
+    end(ready[0], 1);
+    pump();
+    assert_int_equal(answers[0].status, 200);
+    assert_false(answers[0].ended);
+    assert_int_equal(answers[0].reset, NGHTTP2_INTERNAL_ERROR);
+    assert_int_equal(closed_count, 1);
+}
+
 TEST(needs_http11)
 {
     begin();
@@ -542,6 +564,7 @@ int main(void)
         SESSION_TEST(cancelled),
         SESSION_TEST(failed_before_the_head),
         SESSION_TEST(failed_half_way),
+        SESSION_TEST(failed_in_a_frame),
         SESSION_TEST(needs_http11),
         SESSION_TEST(no_preface),
         SESSION_TEST(connection_error),
