@@ -71,11 +71,11 @@ void h2x_drive_on_deadline(void *baton)
         /* or the MPM might use the filters now */
         h2x_drive_rest_locked(drive);
     }
+    /* also without streams, as there may be some by then */
+    search.next = (drive->drain_until > search.now) ? drive->drain_until : 0;
     if (!drive->gone && h2x_session_stream_count(drive->session)) {
         if (drive->drain_until) {
             h2x_drive_drain(drive);
-            search.next = (drive->drain_until > search.now)
-                          ? drive->drain_until : 0;
         }
         h2x_session_each(drive->session, cancel_if_late, &search);
         if (search.late) {
@@ -83,9 +83,9 @@ void h2x_drive_on_deadline(void *baton)
                           "h2x(%s): client takes no data or little of it, "
                           "%d streams reset", drive->c1->log_id, search.late);
         }
-        h2x_drive_set_deadline(drive, search.next);
         h2x_drive_send_locked(drive);
         h2x_drive_delegate_locked(drive);
     }
+    h2x_drive_set_deadline(drive, search.next);
     h2x_lock_release(&drive->lock);
 }

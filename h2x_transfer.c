@@ -24,6 +24,9 @@
  * have something more urgent to ask for. */
 #define WRITE_MAX (256 * 1024)
 
+/* The buffer is written when there is no room in it for a frame. */
+#define FRAME_ROOM (17 * 1024)
+
 /* Frames that may wait to be sent, before reading stops. */
 #define QUEUE_MAX 1000
 
@@ -140,6 +143,9 @@ void h2x_drive_frame_locked(h2x_drive *drive)
     h2x_lock_check(&drive->lock);
     if (!drive->gone && h2x_io_is_writable(&drive->io)) {
         fill_buffer(drive);
+        if (drive->buffer.size - drive->buffer.len < FRAME_ROOM) {
+            h2x_drive_send_locked(drive); /* there may be more */
+        }
     }
 }
 

@@ -100,8 +100,8 @@ void h2x_drive_arm(h2x_drive *drive);
 apr_size_t h2x_drive_send_locked(h2x_drive *drive);
 
 /**
- * Makes frames of what there is to be sent, as many as go into the buffer, if
- * the socket would take them. They go out with the next
+ * Makes frames of what there is to be sent, if the socket would take them.
+ * What does not fill the buffer goes out with the next
  * h2x_drive_send_locked(), which has to follow. Any thread.
  */
 void h2x_drive_frame_locked(h2x_drive *drive);
