@@ -313,6 +313,10 @@ static int process_connection(conn_rec *c)
         return DECLINED;
     }
     rv = h2x_drive_create(&conn->drive, c, NULL);
+    if (APR_STATUS_IS_ENOMEM(rv)) {
+        h2x_stream_no_memory();
+        return !OK;
+    }
     if (rv != APR_SUCCESS) {
         ap_log_cerror(APLOG_MARK, APLOG_ERR, rv, c,
                       "h2x(%s): cannot start a session", c->log_id);
