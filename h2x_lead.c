@@ -262,7 +262,7 @@ static int is_processor_free(void)
 static int lead_waits(const h2x_drive *drive, const h2x_thread_look *look)
 {
     return is_processor_free()
-           ? !look->is_runnable
+           ? look->state != 'R'
            : drive->lead_looked
              && h2x_thread_waits(&drive->lead_first, &drive->lead_last, look);
 }

@@ -16,8 +16,9 @@
 #define NS_PER_SEC 1000000000
 
 /* A thread waits that was busy for less than a quarter of so long, in
- * microseconds. */
+ * microseconds; the second one in state 'D'. */
 #define IDLE_MIN (8 * 1000)
+#define BLOCKED_MIN (50 * 1000)
 #define IDLE_SHARE 4
 
 /* Asks the system once. */
@@ -76,7 +77,7 @@ static int read_file(const h2x_thread *thread, const char *name, char *text,
 
 /* The state is a letter behind the name, which may have any characters but is
  * the only thing in parentheses (proc(5)). */
-static int is_runnable(const h2x_thread *thread)
+static char state_of(const h2x_thread *thread)
 {
     char stat[256];
     const char *state = NULL;
@@ -84,7 +85,7 @@ static int is_runnable(const h2x_thread *thread)
     if (read_file(thread, "stat", stat, sizeof(stat))) {
         state = strrchr(stat, ')');
     }
-    return state && state[1] == ' ' && state[2] == 'R';
+    return state && state[1] == ' ' ? state[2] : '\0';
 }
 
 /* The second number of schedstat. */
@@ -103,24 +104,30 @@ void h2x_thread_look_at(const h2x_thread *thread, h2x_thread_look *look)
     look->at = h2x_clock_now();
     look->used = used_by(thread);
     look->delayed = delay_of(thread);
-    look->is_runnable = is_runnable(thread);
+    look->state = state_of(thread);
 }
 
-/* Has a thread been idle for most of the time, without standing in line? */
-static int was_idle(const h2x_thread_look *first, const h2x_thread_look *now)
+/* Has a thread been idle for most of some time, without standing in line? */
+static int was_idle(const h2x_thread_look *first, const h2x_thread_look *now,
+                    apr_interval_time_t least)
 {
     apr_interval_time_t passed = now->at - first->at;
     apr_int64_t busy = now->used - first->used + now->delayed - first->delayed;
 
     return now->delayed >= 0 && first->delayed >= 0
-           && passed >= IDLE_MIN && busy < passed * 1000 / IDLE_SHARE;
+           && passed >= least && busy < passed * 1000 / IDLE_SHARE;
 }
 
 int h2x_thread_waits(const h2x_thread_look *first,
                      const h2x_thread_look *last, const h2x_thread_look *now)
 {
-    return !now->is_runnable
-           && (now->used == last->used || was_idle(first, now));
+    if (now->state == 'R') {
+        return 0;
+    }
+    if (now->state == 'D') {
+        return was_idle(first, now, BLOCKED_MIN);
+    }
+    return now->used == last->used || was_idle(first, now, IDLE_MIN);
 }
 
 int h2x_thread_processors(void)

@@ -28,8 +28,10 @@ typedef struct h2x_thread_look {
                           * system does not say */
     apr_int64_t delayed; /* time in line for a processor so far, likewise; -1
                           * where the system does not say */
-    int is_runnable;     /* it runs, or would if there were a processor for it;
-                          * 0 where the system does not say */
+    char state;          /* as of proc(5): 'R' when it runs, or would if there
+                          * were a processor for it; 'D' when it waits for a
+                          * disk, or for a lock of the kernel; 0 where the
+                          * system does not say */
 } h2x_thread_look;
 
 /**
@@ -42,7 +44,8 @@ void h2x_thread_look_at(const h2x_thread *thread, h2x_thread_look *look);
  * Tells whether a thread waits, by what was seen of it: it is not runnable, and
  * has not run since the last look; or it has run for little of the time since
  * the first, as one does that looks again and again whether something has come,
- * and not for want of a processor. Pure.
+ * and not for want of a processor. In state 'D' that has to last longer: threads
+ * that map memory on a busy machine wait for each other there. Pure.
  */
 int h2x_thread_waits(const h2x_thread_look *first,
                      const h2x_thread_look *last, const h2x_thread_look *now);

@@ -58,7 +58,7 @@ TEST(sees_that_a_thread_computes)
 
     h2x_thread_self(&self);
     h2x_thread_look_at(&self, &first);
-    assert_true(first.is_runnable && first.used > 0 && first.delayed >= 0);
+    assert_true(first.state == 'R' && first.used > 0 && first.delayed >= 0);
     do {
         h2x_thread_look_at(&self, &now);
     } while (now.used - first.used < 1000000 && now.at < end);
@@ -69,11 +69,11 @@ TEST(sees_that_a_thread_computes)
 #endif
 
 static int waits(apr_interval_time_t passed, apr_int64_t used,
-                 apr_int64_t delayed, int is_runnable)
+                 apr_int64_t delayed, char state)
 {
-    h2x_thread_look first = { 1000000, 5000000, 7000000, 0 }, last = first;
+    h2x_thread_look first = { 1000000, 5000000, 7000000, 'S' }, last = first;
     h2x_thread_look now = { 1000000 + passed, 5000000 + used,
-                            7000000 + delayed, is_runnable };
+                            7000000 + delayed, state };
 
     last.used += 1;
     return h2x_thread_waits(&first, &last, &now);
@@ -83,13 +83,15 @@ static int waits(apr_interval_time_t passed, apr_int64_t used,
  * given a processor. */
 TEST(little_of_the_time_is_waiting)
 {
-    assert_true(waits(20000, 1000, 1000, 0));
-    assert_false(waits(20000, 1000, 1000, 1));        /* it runs now */
-    assert_false(waits(20000, 1000, 10000000, 0));    /* it stood in line */
-    assert_false(waits(20000, 10000000, 1000, 0));    /* it computed */
-    assert_false(waits(3000, 1000, 1000, 0));         /* for a moment */
-    assert_true(waits(3000, 1, 1000, 0));             /* it has not run */
-    assert_false(waits(20000, 1000, -7000001, 0));    /* it is not known */
+    assert_true(waits(20000, 1000, 1000, 'S'));
+    assert_false(waits(20000, 1000, 1000, 'R'));      /* it runs now */
+    assert_false(waits(20000, 1000, 10000000, 'S'));  /* it stood in line */
+    assert_false(waits(20000, 10000000, 1000, 'S'));  /* it computed */
+    assert_false(waits(3000, 1000, 1000, 'S'));       /* for a moment */
+    assert_true(waits(3000, 1, 1000, 'S'));           /* it has not run */
+    assert_false(waits(20000, 1000, -7000001, 'S'));  /* it is not known */
+    assert_false(waits(20000, 1, 1000, 'D'));         /* for memory */
+    assert_true(waits(60000, 1000, 1000, 'D'));       /* for a disk */
 }
 
 /* Where the system does not say, nothing is known of it. */
@@ -99,10 +101,10 @@ TEST(knows_nothing_of_no_thread)
     h2x_thread_look look;
 
     h2x_thread_look_at(&none, &look);
-    assert_true(!look.is_runnable && !look.used && look.delayed == -1);
+    assert_true(!look.state && !look.used && look.delayed == -1);
     none.id = 0x7fffffff;
     h2x_thread_look_at(&none, &look);
-    assert_true(!look.is_runnable && look.delayed == -1);
+    assert_true(!look.state && look.delayed == -1);
 }
 
 TEST(there_is_a_processor)
