@@ -43,9 +43,9 @@ void h2x_thread_look_at(const h2x_thread *thread, h2x_thread_look *look);
 /**
  * Tells whether a thread waits, by what was seen of it: it is not runnable, and
  * has not run since the last look; or it has run for little of the time since
- * the first, as one does that looks again and again whether something has come,
- * and not for want of a processor. In state 'D' that has to last longer: threads
- * that map memory on a busy machine wait for each other there. Pure.
+ * the first, as one does that looks again and again whether something has
+ * come, and not for want of a processor. In state 'D' that has to last longer:
+ * threads that map memory on a busy machine wait for each other there. Pure.
  */
 int h2x_thread_waits(const h2x_thread_look *first,
                      const h2x_thread_look *last, const h2x_thread_look *now);
