@@ -337,18 +337,20 @@ static void end_request(h2x_drive *drive, h2x_stream *stream,
 
 /*
  * Sees to it that what a request has left to be sent is the stream's own.
- * Frames are made of it first, so that the log can tell their size. What is
- * lent is mostly much: it is sent, as to copy it costs more.
- * @return 0 when it has a file, which ends with the request
+ * Frames are made of it first, so that the log can tell their size. They are
+ * sent before the request ends, unless others follow, with which they go out;
+ * what is lent is mostly much, and to copy it costs more than to send it.
+ * @return 0 when it has a file, which is sent with what comes after it
  */
 static int own_output(h2x_drive *drive, h2x_stream *stream)
 {
-    h2x_drive_frame_locked(drive);
-    if (h2x_segments_is_borrowed(&stream->out)) {
-        h2x_drive_send_locked(drive);
+    if (!h2x_segments_is_in_memory(&stream->out)) {
+        return stream->is_closed;
     }
-    if (!stream->is_closed && !h2x_segments_is_in_memory(&stream->out)) {
-        return 0;
+    h2x_drive_frame_locked(drive);
+    if (!h2x_drive_startable(drive)
+        || h2x_segments_is_borrowed(&stream->out)) {
+        h2x_drive_send_locked(drive);
     }
     if (h2x_segments_own(&stream->out) != APR_SUCCESS) {
         h2x_stream_drop_output_locked(stream);
