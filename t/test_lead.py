@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from lib import h2raw, inside
+from lib import inside
 from lib import server as lib_server
 
 pytestmark = pytest.mark.h2x_only("runs only a few requests at a time")
@@ -25,18 +25,6 @@ def files(server):
     server.write("slow/page", "slow\n")
 
 
-def burst(c, paths, headers=()):
-    """Requests in one write."""
-    asked, frames = [], []
-    for path in paths:
-        sid = c.new_id()
-        asked.append(c.streams.setdefault(sid, h2raw.Response(sid)))
-        block = c.encode(c.fields("GET", path, headers))
-        frames += c._split(sid, block, True)
-    c.send(*frames)
-    return asked
-
-
 @pytest.mark.parametrize("count", [1, 10, 50, 100])
 @pytest.mark.parametrize("kind", ["slow", "mixed"])
 def test_file_behind_sleepers(server, any_h2, kind, count):
@@ -47,7 +35,7 @@ def test_file_behind_sleepers(server, any_h2, kind, count):
     assert c.request(path="/page").status == 200
     paths = [SLOW, "/page"] if kind == "mixed" else [SLOW]
     for _ in range(4):
-        asked = burst(c, paths * count + ["/page"])
+        asked = c.burst(paths * count + ["/page"])
         c.wait(asked[-1])
         for _ in range(2):
             assert c.request(path="/page").status == 200
@@ -95,7 +83,7 @@ def test_stuck_log_costs_no_processor(httpd):
             for _ in range(20):     # 80 KB: the pipe is full
                 assert c.request(path="/page", headers=headers).status == 200
             before = processor_time(server)
-            asked = burst(c, ["/page"] * 50, headers)
+            asked = c.burst(["/page"] * 50, headers)
             c.wait(*asked)
             assert {r.status for r in asked} == {200}
             for _ in range(20):
@@ -123,7 +111,7 @@ def test_busy_processors_get_no_more_threads(httpd):
         for c in cs:
             assert c.request(path="/page").status == 200
         before = server.threads()
-        asked = [burst(c, ["/slow/page?fixcpu=4"] * 10) for c in cs]
+        asked = [c.burst(["/slow/page?fixcpu=4"] * 10) for c in cs]
         for c, rs in zip(cs, asked):
             c.wait(*rs, timeout=60)
             assert {r.status for r in rs} == {200}
@@ -136,7 +124,7 @@ def test_file_behind_one_that_computes(server, any_h2):
     c = any_h2
     assert c.request(path="/page").status == 200
     for _ in range(4):
-        asked = burst(c, ["/slow/page?fixcpu=300", "/page"])
+        asked = c.burst(["/slow/page?fixcpu=300", "/page"])
         c.wait(asked[1])
         early = not asked[0].done
         c.wait(*asked, timeout=40)

@@ -17,17 +17,6 @@ def files(server):
     server.write("large", "y" * 500000)
 
 
-def burst(c, paths):
-    """Requests in one write, so that one thread finds all of them."""
-    asked, frames = [], []
-    for path in paths:
-        sid = c.new_id()
-        asked.append(c.streams.setdefault(sid, h2raw.Response(sid)))
-        frames += c._split(sid, c.encode(c.fields("GET", path)), True)
-    c.send(*frames)
-    return asked
-
-
 @pytest.mark.parametrize("path", SMALL)
 def test_thread_holds_one_request(httpd, path):
     """Of requests that are there at once, none is left when the next one of
@@ -36,7 +25,7 @@ def test_thread_holds_one_request(httpd, path):
     files(server)
     with server, server.h2() as c:
         for _ in range(5):
-            c.wait(*burst(c, [path] * 40))
+            c.wait(*c.burst([path] * 40))
         inside.wait_settled(server)
         counted = inside.counters(server)
     assert counted["ended"] == 200

@@ -204,6 +204,17 @@ class Connection:
         """Opens a stream with a GET; does not wait."""
         return self.start(self.fields("GET", path, headers, **kw))
 
+    def burst(self, paths, headers=()):
+        """GET requests in one write, so that one thread finds all of them."""
+        asked, frames = [], []
+        for path in paths:
+            sid = self.new_id()
+            asked.append(self.streams.setdefault(sid, Response(sid)))
+            block = self.encode(self.fields("GET", path, headers))
+            frames += self._split(sid, block, True)
+        self.send(*frames)
+        return asked
+
     def data(self, stream_id, data=b"", end=False, size=16384):
         """DATA frames at once, whatever the windows are."""
         chunks = [data[i:i + size] for i in range(0, len(data), size)] or [b""]
