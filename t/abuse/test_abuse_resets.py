@@ -174,7 +174,8 @@ def test_identifiers_again(stage):
     stage.stopped(c, *ENDS, h2raw.STREAM_CLOSED)
 
 
-@row(37, "streams past the limit", r"too many streams beyond")
+@row(37, "streams past the limit",
+     r"too many streams that had to be refused")
 def test_streams_past_the_limit(stage):
     """Of a client that does not acknowledge the limit."""
     c = stage.connect(ack=False, settings={h2raw.INITIAL_WINDOW_SIZE: 0})
