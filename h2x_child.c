@@ -15,7 +15,6 @@
 
 /* How often memory is given back, in microseconds. */
 #define TRIM_EVERY (200 * 1000)
-#define TRIM_POOLS_EVERY apr_time_from_sec(5)
 
 h2x_child *h2x_child_self;
 
@@ -62,16 +61,6 @@ static void on_wide(void *baton)
                        h2x_clock_now() + TRIM_EVERY);
 }
 
-/* The same for pools, of which few are kept: that can wait, so that a worker
- * which does nothing else ends in between. */
-static void on_wide_pools(void *baton)
-{
-    h2x_child *child = baton;
-
-    h2x_watch_deadline(child->watch, &child->trim_time,
-                       h2x_clock_now() + TRIM_POOLS_EVERY);
-}
-
 /* The watch has no time for that, as others wait for it: a worker does it. */
 static void on_trim_time(void *baton)
 {
@@ -87,11 +76,8 @@ static void trim(void *baton, apr_thread_t *thread, int number)
 
     (void)thread;
     (void)number;
-    if (h2x_stream_trim(child->stores, H2X_CHILD_STORES)) {
+    if (h2x_stream_trim(child->stores, H2X_CHILD_STORES) || is_wide) {
         on_wide(child);
-    }
-    else if (is_wide) {
-        on_wide_pools(child);
     }
 }
 
@@ -115,8 +101,8 @@ apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
         rv = h2x_stream_store_create(&child->stores[i], on_wide, child, p);
     }
     if (rv == APR_SUCCESS) {
-        rv = h2x_c2_pools_create(&child->c2_pools, child->threads,
-                                 on_wide_pools, child, p);
+        rv = h2x_c2_pools_create(&child->c2_pools, child->threads, on_wide,
+                                 child, p);
     }
     if (rv == APR_SUCCESS) {
         /* that many connections may have a request that runs */
