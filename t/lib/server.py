@@ -7,6 +7,7 @@ its error log is searched for crashes and its processes must be gone.
 
 import contextlib
 import ctypes
+import glob
 import os
 import re
 import resource
@@ -490,9 +491,21 @@ class Server:
     def _wait_quiet(self):
         """Gives connections that tests have closed time to end.  In event's
         child, the thread that handles SIGTERM reads sockets which workers
-        are just giving up: it may crash, whatever modules are loaded."""
+        are just giving up: it may crash, whatever modules are loaded.  A
+        worker closes the socket, frees its pool, and only then takes it off
+        the list."""
         with contextlib.suppress(ServerError):
-            wait_for(lambda: not self.connections(), 1 / PATIENCE)
+            wait_for(lambda: not self.connections() and self._asleep(),
+                     1 / PATIENCE)
+
+    def _asleep(self):
+        """Whether each thread of each child waits for something."""
+        for pid in self.children():
+            for path in glob.glob("/proc/%d/task/*/stat" % pid):
+                with contextlib.suppress(OSError), open(path) as f:
+                    if f.read().rpartition(")")[2].split()[0] != "S":
+                        return False
+        return True
 
     def stopped_by_test(self):
         return bool(re.search(r"shutting down|stopping gracefully"
