@@ -14,8 +14,10 @@
 APR_RING_HEAD(source_ring, h2x_worker_source);
 
 typedef struct worker {
-    APR_RING_ENTRY(worker) link; /* among those that are not in use */
+    APR_RING_ENTRY(worker) link; /* among those unused, or those asleep */
     h2x_workers *workers;
+    apr_thread_cond_t *wake; /* it is woken, or the end */
+    int is_asleep;           /* and nobody has woken it */
     apr_pool_t *pool;     /* holds the thread; NULL: no thread */
     apr_thread_t *thread;
     int number;
@@ -26,18 +28,19 @@ APR_RING_HEAD(worker_ring, worker);
 struct h2x_workers {
     apr_pool_t *pool;
     apr_thread_mutex_t *lock;  /* for all below */
-    apr_thread_cond_t *work;   /* there is an offer, or the end */
     apr_thread_cond_t *left;   /* a worker left run(), or ended */
     struct source_ring first;  /* those with offers and nobody inside */
     struct source_ring others; /* those with offers and somebody inside */
     struct worker_ring unused;  /* never started, or ended */
+    struct worker_ring asleep;  /* wait for work, the last that came first:
+                                 * others are never woken, and end */
     apr_interval_time_t idle_time;
     int min;
     int max;
     int spare;    /* beyond that, for sources with nobody inside */
     int made;     /* worker structs that exist */
     int started;  /* threads that run */
-    int idle;     /* threads that wait for work */
+    int idle;     /* threads that wait for work, or were just woken */
     int busy;     /* threads within run() */
     int offers;   /* of all sources */
     apr_uint32_t cannot_start; /* the last try failed, which was logged;
@@ -98,21 +101,52 @@ static void leave_locked(h2x_workers *workers, h2x_worker_source *source)
     apr_thread_cond_broadcast(workers->left);
 }
 
-/* Waits for work. Returns 0 when this thread should end. */
-static int wait_locked(h2x_workers *workers)
+static void wake_locked(worker *me)
 {
+    APR_RING_REMOVE(me, link);
+    me->is_asleep = 0;
+    apr_thread_cond_signal(me->wake);
+}
+
+static void wake_last_locked(h2x_workers *workers)
+{
+    if (!APR_RING_EMPTY(&workers->asleep, worker, link)) {
+        wake_locked(APR_RING_FIRST(&workers->asleep));
+    }
+}
+
+/* Sleeps until woken; an error is that nobody did for long. */
+static apr_status_t sleep_locked(worker *me)
+{
+    h2x_workers *workers = me->workers;
+    apr_status_t rv = APR_SUCCESS;
+
+    APR_RING_INSERT_HEAD(&workers->asleep, me, worker, link);
+    me->is_asleep = 1;
+    while (me->is_asleep && rv == APR_SUCCESS) {
+        rv = workers->started > workers->min
+            ? apr_thread_cond_timedwait(me->wake, workers->lock,
+                                        workers->idle_time)
+            : apr_thread_cond_wait(me->wake, workers->lock);
+    }
+    if (me->is_asleep) {
+        APR_RING_REMOVE(me, link);
+        me->is_asleep = 0;
+        return rv;
+    }
+    return APR_SUCCESS;
+}
+
+/* Waits for work. Returns 0 when this thread should end. */
+static int wait_locked(worker *me)
+{
+    h2x_workers *workers = me->workers;
     apr_status_t rv = APR_SUCCESS;
 
     ++workers->idle;
     while (!next_locked(workers) && !workers->stopping
            && (rv == APR_SUCCESS || workers->started <= workers->min)) {
-        if (workers->started > workers->min) {
-            rv = apr_thread_cond_timedwait(workers->work, workers->lock,
-                                           workers->idle_time);
-        }
-        else {
-            rv = apr_thread_cond_wait(workers->work, workers->lock);
-        }
+        rv = sleep_locked(me);
     }
     --workers->idle;
     return next_locked(workers) && !workers->stopping;
@@ -132,7 +166,7 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
             apr_thread_mutex_lock(workers->lock);
             leave_locked(workers, source);
         }
-    } while (wait_locked(workers));
+    } while (wait_locked(me));
     --workers->started;
     APR_RING_INSERT_HEAD(&workers->unused, me, worker, link);
     apr_thread_cond_broadcast(workers->left);
@@ -176,7 +210,10 @@ static void start_locked(h2x_workers *workers)
 
     apr_pool_create(&me->pool, workers->pool);
     apr_pool_tag(me->pool, "h2x_worker");
-    rv = ap_thread_create(&me->thread, NULL, run, me, me->pool);
+    rv = apr_thread_cond_create(&me->wake, me->pool);
+    if (rv == APR_SUCCESS) {
+        rv = ap_thread_create(&me->thread, NULL, run, me, me->pool);
+    }
     if (rv == APR_SUCCESS) {
         ++workers->started;
         apr_atomic_set32(&workers->cannot_start, 0);
@@ -233,15 +270,13 @@ apr_status_t h2x_workers_create(h2x_workers **pworkers, int min, int max,
     APR_RING_INIT(&workers->first, h2x_worker_source, link);
     APR_RING_INIT(&workers->others, h2x_worker_source, link);
     APR_RING_INIT(&workers->unused, worker, link);
+    APR_RING_INIT(&workers->asleep, worker, link);
     workers->min = min;
     workers->max = max;
     workers->spare = spare;
     workers->idle_time = idle;
     /* what is used after the end is the child's: it goes last */
     rv = apr_thread_mutex_create(&workers->lock, APR_THREAD_MUTEX_DEFAULT, p);
-    if (rv == APR_SUCCESS) {
-        rv = apr_thread_cond_create(&workers->work, p);
-    }
     if (rv == APR_SUCCESS) {
         rv = apr_thread_cond_create(&workers->left, p);
     }
@@ -256,7 +291,9 @@ void h2x_workers_stop(h2x_workers *workers)
 {
     apr_thread_mutex_lock(workers->lock);
     workers->stopping = 1;
-    apr_thread_cond_broadcast(workers->work);
+    while (!APR_RING_EMPTY(&workers->asleep, worker, link)) {
+        wake_last_locked(workers);
+    }
     while (workers->started) {
         apr_thread_cond_wait(workers->left, workers->lock);
     }
@@ -279,7 +316,7 @@ void h2x_workers_offer(h2x_workers *workers, h2x_worker_source *source)
     }
     ++workers->offers;
     start_if_needed_locked(workers);
-    apr_thread_cond_signal(workers->work);
+    wake_last_locked(workers);
     apr_thread_mutex_unlock(workers->lock);
 }
 

@@ -281,6 +281,25 @@ TEST(idle_threads_end)
     assert_true(unit_await_threads(before));
 }
 
+/* A little to do, again and again, keeps one of many. */
+TEST(idle_threads_end_while_others_work)
+{
+    work_source *work = make_source('a', 1);
+    int before = unit_threads(), done = 5;
+
+    start(0, 5, 100000);
+    offer(work, 5);
+    assert_true(unit_await(BEGUN, 5));
+    unit_raise(GATE);
+    assert_true(unit_await(ENDED, 5));
+    while (unit_threads() > before + 1 && done < 500) {
+        offer(work, 1);
+        assert_true(unit_await(ENDED, ++done));
+        apr_sleep(10000);
+    }
+    assert_int_equal(unit_threads(), before + 1);
+}
+
 TEST(minimum_is_kept)
 {
     work_source *work = make_source('a', 1);
@@ -485,6 +504,7 @@ int main(void)
         UNIT_TEST(withdraws_all),
         UNIT_TEST(forget_waits_for_those_inside),
         UNIT_TEST(idle_threads_end),
+        UNIT_TEST(idle_threads_end_while_others_work),
         UNIT_TEST(minimum_is_kept),
         UNIT_TEST(sources_with_nobody_inside_get_one_more),
         UNIT_TEST(sources_with_nobody_inside_go_first),
