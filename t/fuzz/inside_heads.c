@@ -22,8 +22,11 @@
 const int fuzz_is_in_child = 1;
 
 #define HEADS_MAX 16
-#define HEAD_SIZE 4096
-#define VALUE_MAX 126 /* whose length is one byte */
+#define HEAD_SIZE (60 * 1024)
+#define FRAME_MAX (16 * 1024)
+#define PIECE_MAX 126
+#define VALUE_MAX 20000 /* more than LimitRequestLine and
+                         * LimitRequestFieldSize allow */
 
 /* ---- the server's part ---- */
 
@@ -103,33 +106,72 @@ static const struct {
 static char block[HEAD_SIZE];
 static size_t block_len;
 
+/* A text again and again. */
+static const char *repeat(const char *text, size_t size)
+{
+    size_t len = strlen(text), i;
+    char *made = apr_palloc(unit_pool, size + 1);
+
+    for (i = 0; i < size; ++i) {
+        made[i] = len ? text[i % len] : 'a';
+    }
+    made[size] = 0;
+    return made;
+}
+
 /* A byte says which of a table, or that a text follows, with its length. */
 static const char *choose(const char *const *table)
 {
     unsigned which = fuzz_byte();
+    const char *text;
 
-    if (which >= 0xc0) {
-        return fuzz_piece(fuzz_piece_size(fuzz_byte() % (VALUE_MAX + 1)));
+    if (which < 0xc0) {
+        return table[which % VALUES] ? table[which % VALUES] : "";
     }
-    return table[which % VALUES] ? table[which % VALUES] : "";
+    text = fuzz_piece(fuzz_piece_size(fuzz_byte() % (PIECE_MAX + 1)));
+    return which < 0xf0 ? text : repeat(text, fuzz_size() % (VALUE_MAX + 1));
+}
+
+/* A number whose first byte has room for 127 (RFC 7541, section 5.1). */
+static void add_length(size_t len)
+{
+    if (len < 127) {
+        block[block_len++] = (char)len;
+        return;
+    }
+    block[block_len++] = 127;
+    for (len -= 127; len >= 128; len /= 128) {
+        block[block_len++] = (char)(len % 128 | 128);
+    }
+    block[block_len++] = (char)len;
 }
 
 static void add_text(const char *text)
 {
     size_t len = strlen(text);
 
-    block[block_len++] = (char)len;
+    add_length(len);
     memcpy(block + block_len, text, len);
     block_len += len;
 }
 
-/* A literal that is not indexed (RFC 7541, section 6.2.2). */
-static void add_field(const char *name, const char *value)
+/* A literal, in the way that the first byte says (RFC 7541, section 6.2). */
+static void add_field(int how, const char *name, const char *value)
 {
-    if (block_len + 2 * VALUE_MAX + 3 <= HEAD_SIZE) {
-        block[block_len++] = 0;
+    if (block_len + strlen(name) + strlen(value) + 9 <= HEAD_SIZE) {
+        block[block_len++] = (char)how;
         add_text(name);
         add_text(value);
+    }
+}
+
+/* Some more of the last one in the table, a byte each. */
+static void add_again(void)
+{
+    unsigned count = fuzz_size() % 4096;
+
+    for (; count && block_len < HEAD_SIZE; --count) {
+        block[block_len++] = (char)0xbe;
     }
 }
 
@@ -140,13 +182,17 @@ static void make_block(unsigned has)
     block_len = 0;
     for (i = 0; i < PARTS; ++i) {
         if (has & 1u << i) {
-            add_field(parts[i].name, choose(parts[i].values));
+            add_field(0, parts[i].name, choose(parts[i].values));
         }
     }
     for (i = (has & HAS_MORE) ? fuzz_byte() % 8 : 0; i; --i) {
         const char *name = choose(names);
+        int how = (fuzz_byte() & 3) ? 0 : 0x40; /* added to the table */
 
-        add_field(name, choose(values));
+        add_field(how, name, choose(values));
+        if (how) {
+            add_again();
+        }
     }
 }
 
@@ -162,9 +208,17 @@ static void say_frame(int fd, unsigned type, unsigned flags, unsigned id,
 static void say_head(int fd, unsigned id)
 {
     unsigned has = fuzz_byte();
+    size_t done = 0, len;
 
     make_block(has);
-    say_frame(fd, 1, (has & IS_ENDED) ? 5 : 4, id, block, block_len);
+    do {
+        len = block_len - done < FRAME_MAX ? block_len - done : FRAME_MAX;
+        say_frame(fd, done ? 9 : 1,
+                  (done + len == block_len ? 4 : 0)
+                  | (!done && (has & IS_ENDED) ? 1 : 0), id, block + done,
+                  len);
+        done += len;
+    } while (done < block_len);
     if (!(has & IS_ENDED)) {
         say_frame(fd, 0, 1, id, "abc", 3);
     }

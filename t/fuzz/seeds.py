@@ -191,11 +191,15 @@ def heads():
     for port in (0, 1):
         yield bytes((port, get | ended, 0, 0, 0, 0,
                      get | host, 3, 0, 1, 3, 1,
-                     get | more, 3, 0, 0, 1, 2, 0, 0, 1, 9))
+                     get | more, 3, 0, 0, 1, 2, 0, 1, 0, 1, 1, 9))
         yield bytes((port, connect, 1, 2, connect | host, 1, 2, 0,
-                     websocket | more, 1, 0, 0, 0, 0, 1, 7, 10))
+                     websocket | more, 1, 0, 0, 0, 0, 1, 7, 1, 10))
         yield bytes((port, get | ended, 4, 0, 0, 2, get | ended, 2, 1, 3, 4,
                      0x0b | host | ended, 0, 0, 3, 0))
+        # a path of 8,200 bytes; a field of 4,000, then 1,000 times
+        yield bytes((port, get | ended, 0, 0, 0, 0xff, 2, 47, 97, 32, 8, 0))
+        yield bytes((port, get | more | ended, 0, 0, 0, 0, 1, 9, 0,
+                     0xff, 1, 97, 15, 160, 3, 232, 0))
 
 
 #: One function for each fuzzer that has seeds; without any it starts empty.
