@@ -252,7 +252,7 @@ def h2load_once(server, path):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         wait_for(lambda: server.access_mark() > mark + 100
-                 or load.poll() is not None, 10, "load")
+                 or load.poll() is not None, 30, "load of " + path)
         server.graceful()
         out, _ = load.communicate(timeout=60 * lib_server.PATIENCE)
     finally:
