@@ -23,6 +23,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
+    # attacks come last
+    items.sort(key=lambda item: item.nodeid.startswith("abuse/"))
     for item in items:
         mark = item.get_closest_marker("h2x_only")
         if mark and lib_server.STOCK:

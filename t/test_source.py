@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-import test_directive_values
+from lib import directives
 from lib.server import MODULE_SO, STOCK, TOP
 
 #: What the rooms may include: those of a lower level.
@@ -55,8 +55,7 @@ def tracked(*patterns):
 
 SOURCES = tracked("*.c")
 HEADERS = tracked("include/*.h")
-TEST_SOURCES = tracked("t/*/*.[ch]")
-PYTHON = tracked("t/*.py", "t/*/*.py", "bench/*.py")
+TEST_SOURCES = tracked("t/*/*.[ch]", "t/*/*/*.[ch]")
 
 
 def read(path):
@@ -285,9 +284,8 @@ def read_utf8(path):
 
 
 def test_directives_are_tested():
-    assert sorted(test_directive_values.ALL) == sorted(registered())
-    tests = "".join(read_utf8(path) for path in tracked("t/test_*.py")
-                    if path not in ("t/test_directive_values.py",
-                                    "t/test_source.py"))
+    assert sorted(directives.ALL) == sorted(registered())
+    tests = "".join(read_utf8(path) for path in tracked("t/*/test_*.py")
+                    if path != "t/features/test_directive_values.py")
     for name in registered():
         assert re.search(r"\b%s\b" % name, tests), name

@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-import test_malformed
-from lib import backend, h2raw, inside, upgrade
+from lib import backend, h2raw, inside, malformed, upgrade
 from lib.h2raw import ContinuationFrame, HeadersFrame
 from stage import CODES, MANY, row
 
@@ -329,17 +328,17 @@ def test_empty_fields(stage, field):
 def test_smuggling(stage):
     """No case gets to a backend, and none makes a second request of one."""
     del recorder.lines[:]
-    for name, fields in test_malformed.CASES.items():
+    for name, fields in malformed.CASES.items():
         fields = [(k, "/to" + v if k == ":path" and v.startswith("/") else v)
                   for k, v in fields]
         c = stage.connect()
         r = c.start([(k, "http" if (k, v) == (":scheme", "https") else v)
                      for k, v in fields])
         c.pump(lambda: r.done or c.goaways)
-        stage.check(test_malformed.refused(c, r), "%s: %r", name, r)
+        stage.check(malformed.refused(c, r), "%s: %r", name, r)
         c.close()
     stage.check(not recorder.lines, "backend: %s", recorder.lines)
-    stage.tell("%d cases refused" % len(test_malformed.CASES))
+    stage.tell("%d cases refused" % len(malformed.CASES))
 
 
 @row(29, "DATA that contradicts content-length", r"", lines=MANY,
@@ -354,7 +353,7 @@ def test_smuggled_body(stage):
                              {"content-length": str(length)}), end=False)
         c.data(r.id, inner, end=True)
         c.pump(lambda: r.done or c.goaways)
-        stage.check(test_malformed.refused(c, r), "%d: %r", length, r)
+        stage.check(malformed.refused(c, r), "%d: %r", length, r)
     assert c.request(path="/to/last").status == 200
     stage.check("/smuggled" not in str(recorder.lines)
                 and recorder.lines[-1].startswith("GET /last"),
@@ -375,7 +374,7 @@ def test_hosts(stage):
         host = [line for line in r.text.splitlines()
                 if line.startswith("HTTP_HOST=")]
         found.append(str(r.status or "reset"))
-        stage.check(test_malformed.refused(c, r)
+        stage.check(malformed.refused(c, r)
                     or host == ["HTTP_HOST=localhost"], "accepted: %s", [
                         fields, r, host])
     stage.tell(", ".join(found))
@@ -391,7 +390,7 @@ def test_trailers(stage):
         c.data(r.id, b"body")
         c.trailers(r.id, [field, ("x-good", "1")])
         c.pump(lambda: r.done or c.goaways)
-        stage.check(test_malformed.refused(c, r)
+        stage.check(malformed.refused(c, r)
                     or field[0] not in r.text.lower(), "%s: %s", field,
                     r.text)
     stage.tell("refused or dropped")

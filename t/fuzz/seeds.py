@@ -7,11 +7,11 @@ import sys
 import hpack
 
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir,
-                    "data")
+                    "unit", "data")
 
 
 def link():
-    """The fields of t/data/link-fields.txt, and some of what they lack."""
+    """The fields of t/unit/data/link-fields.txt, and some of what they lack."""
     with open(os.path.join(DATA, "link-fields.txt"), "rb") as lines:
         for line in lines:
             if line.strip() and not line.startswith(b"#"):

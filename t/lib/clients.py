@@ -124,12 +124,15 @@ def nghttp_statistics(out):
             [row for star, row in made if star])
 
 
+def script(name):
+    """The path of one of node's clients, which lie here."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+
+
 def node(server, path, headers=(), tls=True, timeout=60):
     """One page with node's client: what node_push.js says, decoded."""
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                          "node_push.js")
     origin = server.url("", tls)
-    result = run(["node", script, origin, path]
+    result = run(["node", script("node_push.js"), origin, path]
                  + [word for pair in headers for word in pair],
                  timeout=timeout, check=True)
     return json.loads(result.out)

@@ -1,5 +1,5 @@
 """Faults of the system, for one server: a library that is preloaded into
-httpd lets calls fail (t/faults/shim.c), limits are set on its children."""
+httpd lets calls fail (httpd/shim.c), limits are set on its children."""
 
 import contextlib
 import mmap
@@ -10,7 +10,7 @@ import subprocess
 
 from . import server as _server
 
-SHIM = os.path.join(_server.TOP, "t", "faults", "shim.c")
+SHIM = os.path.join(_server.SOURCES, "shim.c")
 
 #: Numbers that the library reads, each of eight bytes.
 FIELDS = ("piece", "again", "threads", "seconds", "memory", "size",

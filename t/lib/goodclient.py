@@ -9,6 +9,7 @@ import select
 import time
 
 from . import h2raw
+from .settings import PATIENCE
 
 NO_LAST = (1 << 31) - 1     # last-stream-id of a GOAWAY that only warns
 
@@ -123,7 +124,7 @@ class Client:
 
     def until(self, condition, timeout=30, refill=None):
         """Steps until condition(), calling refill() before each."""
-        deadline = time.monotonic() + timeout * h2raw.patience()
+        deadline = time.monotonic() + timeout * PATIENCE
         while not condition():
             if time.monotonic() > deadline:
                 raise h2raw.Timeout("still on their way: %s" % [

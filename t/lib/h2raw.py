@@ -17,6 +17,8 @@ from hyperframe.frame import (  # re-exported for tests
     PriorityFrame, PushPromiseFrame, RstStreamFrame, SettingsFrame,
     WindowUpdateFrame)
 
+from .settings import PATIENCE
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 # RFC 9113, section 7
@@ -109,7 +111,7 @@ class Connection:
         self.sock = sock
         self.scheme = "https" if isinstance(sock, ssl.SSLSocket) else "http"
         self.authority = authority
-        self.timeout = timeout * patience()
+        self.timeout = timeout * PATIENCE
         self.ack = ack
         self.windows = windows
         self.encoder = hpack.Encoder()
@@ -288,7 +290,7 @@ class Connection:
         """Reads until until() is true (returns True) or the server has
         closed (False); raises Timeout."""
         deadline = time.monotonic() + (
-            self.timeout if timeout is None else timeout * patience())
+            self.timeout if timeout is None else timeout * PATIENCE)
         while not until():
             if self.closed:
                 return False
@@ -318,7 +320,7 @@ class Connection:
         Returns the number of frames that came."""
         before = len(self.frames)
         try:
-            self.pump(lambda: False, seconds / patience())
+            self.pump(lambda: False, seconds / PATIENCE)
         except Timeout:
             pass
         return len(self.frames) - before
@@ -515,8 +517,3 @@ class Connection:
 
     def __exit__(self, *_):
         self.close()
-
-
-def patience():
-    from . import server
-    return server.PATIENCE

@@ -21,21 +21,12 @@ import tempfile
 import time
 
 from . import h2raw, http1
+from .settings import (  # noqa: F401, for tests as well
+    BUILDDIR, KEEP, LONG, MODULE_SO, MPM, PATIENCE, SANITIZE, STOCK, TOP,
+    TRACE)
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-TOP = os.path.dirname(os.path.dirname(HERE))
-
-BUILDDIR = os.environ.get("H2X_BUILDDIR", TOP)
-MODULE_SO = os.environ.get("H2X_MODULE_SO",
-                           os.path.join(BUILDDIR, ".libs", "mod_h2x.so"))
-STOCK = os.environ.get("H2X_TEST_STOCK", "") not in ("", "0")
-MPM = os.environ.get("H2X_MPM", "event")
-SANITIZE = os.environ.get("H2X_SANITIZE", "")
-KEEP = os.environ.get("H2X_KEEP", "") not in ("", "0")
-TRACE = os.environ.get("H2X_TRACE", "")
-LONG = os.environ.get("H2X_LONG", "") not in ("", "0")
-# A sanitizer or valgrind slows httpd down: all deadlines are stretched.
-PATIENCE = float(os.environ.get("H2X_PATIENCE", "5" if SANITIZE else "1"))
+#: Sources of what is loaded into httpd: test modules, and what is preloaded.
+SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "httpd")
 
 NAMES = ["localhost", "one.test", "two.test", "three.test", "four.test"]
 
@@ -239,8 +230,8 @@ def make_certs(directory):
 
 
 def build_test_module(directory, name="h2x_test"):
-    """Compiles a module of t/modules; returns the path of the .so."""
-    source = os.path.join(TOP, "t", "modules", "mod_%s.c" % name)
+    """Compiles a module of httpd/; returns the path of the .so."""
+    source = os.path.join(SOURCES, "mod_%s.c" % name)
     target = os.path.join(directory, "mod_%s.so" % name)
     flags = []
     for name in ("EXTRA_CPPFLAGS", "EXTRA_CFLAGS"):

@@ -28,9 +28,9 @@ import traceback
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
-import test_demo  # noqa: E402
 from lib import goodclient, h2raw, inside, proc, websocket  # noqa: E402
 from lib import server as lib_server  # noqa: E402
+from lib.browser import CHROMIUM, Browser  # noqa: E402
 
 CONFIG = """
 ServerLimit 40
@@ -251,11 +251,11 @@ class Soak:
 
     def browses(self, rng):
         """Pages in Chromium, one profile for some of them."""
-        if not test_demo.CHROMIUM:
+        if not CHROMIUM:
             time.sleep(1)
             return
         with tempfile.TemporaryDirectory() as profile:
-            browser = test_demo.Browser(profile)
+            browser = Browser(profile)
             try:
                 for _ in range(20):
                     if not self.over():

@@ -316,7 +316,7 @@ TEST(body_is_held_back)
     for (; at < len; ++rounds) {
         size_t n = taken(stream, to + at);
 
-        /* once it takes some, windows grow: see t/test_windows.py */
+        /* once it takes some, windows grow: see t/engine/test_windows.py */
         assert_true(n > 0 && (rounds || n == 10000));
         at += n;
         pump();
