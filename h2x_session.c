@@ -8,7 +8,7 @@
 #include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_head.h"
-#include "h2x_session_impl.h"
+#include "session/h2x_session_impl.h"
 
 /* What all streams of a connection together may send in a round trip. What is
  * kept for a stream is bounded by its own window. */

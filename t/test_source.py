@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lib import directives
+from lib import directives, sources
 from lib.server import MODULE_SO, STOCK, TOP
 
 #: What the rooms may include: those of a lower level.
@@ -53,8 +53,8 @@ def tracked(*patterns):
     return sorted(path for path in found if "check-asan.dir" not in path)
 
 
-SOURCES = tracked("*.c")
-HEADERS = tracked("include/*.h")
+SOURCES = sources.find(".c")
+HEADERS = sources.find(".h")
 TEST_SOURCES = tracked("t/*/*.[ch]", "t/*/*/*.[ch]")
 
 
@@ -95,7 +95,8 @@ def test_there_are_sources():
 def test_includes_lower_levels_only(path):
     me = room(path)
     assert me in LEVELS, "a new room: give it a level"
-    for other in re.findall(r'^\s*#\s*include\s+"(\w+)\.h"', read(path), re.M):
+    for other in re.findall(r'^\s*#\s*include\s+"(?:session/)?(\w+)\.h"',
+                            read(path), re.M):
         theirs = room(other)
         assert theirs in LEVELS, "%s includes %s.h" % (path, other)
         assert theirs == me or LEVELS[theirs] < LEVELS[me], \
@@ -258,13 +259,13 @@ def test_public_functions_are_defined(path):
 # --- directives ---
 
 def registered():
-    source = read("h2x_conf.c")
+    source = read("base/h2x_conf.c")
     table = source[source.index("h2x_conf_directives[]"):]
     return re.findall(r'"(H2\w+)"', table)
 
 
 def test_directives_have_rules():
-    source = read("h2x_conf.c")
+    source = read("base/h2x_conf.c")
     before = source[:source.index("h2x_conf_directives[]")]
     rules = set(re.findall(r'"(H2\w+)", KIND_', before))
     own = set(re.findall(r'"(H2\w+) \'%s\': must be', before))

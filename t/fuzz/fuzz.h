@@ -2,7 +2,7 @@
 
 /*
  * What fuzzers share. Each is a fuzz_NAME.c with LLVMFuzzerTestOneInput(),
- * built by run.sh with all rooms and the helpers of the unit tests (fuzz.c);
+ * built by run.sh with all sources and the helpers of the unit tests (fuzz.c);
  * or an inside_NAME.c, with the whole module and run within httpd (inside.c).
  */
 #ifndef H2X_FUZZ_H

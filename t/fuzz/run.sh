@@ -69,13 +69,14 @@ compile() { # object source
         -DH2X_DEBUG '-DH2X_VERSION="fuzz"' -c -o "$1" "$2"
 }
 
-# All rooms, of which a fuzzer links those that it calls, as a unit test does.
-echo "Building the rooms for fuzzers"
-for source in "$top"/h2x_*.c "$top"/t/unit/{stubs,session}.c \
+# All sources, of which a fuzzer links those that it calls, as a unit test does.
+echo "Building the sources for fuzzers"
+for source in "$top"/{,base/,engine/,request/,session/,wire/}h2x_*.c \
+    "$top"/t/unit/{stubs,session}.c \
     "$here"/{client,fuzz,input,wire}.c; do
     compile "$objects/$(basename "$source" .c).o" "$source"
 done
-ar rcs "$objects/librooms.a" "$objects"/*.o
+ar rcs "$objects/libh2x.a" "$objects"/*.o
 
 runtime() { # name.kind
     "$cc" -print-file-name="libclang_rt.${1%.*}-$(arch).${1##*.}"
@@ -108,7 +109,7 @@ build() { # name
     compile "$objects/fuzz_$1.o" "$here/fuzz_$1.c"
     # fuzz.o by name: its apr_palloc() comes before APR's
     "$cc" "${cflags[@]}" -fsanitize=fuzzer -o "$dir/fuzz_$1" \
-        "$objects/fuzz_$1.o" "$objects/fuzz.o" "$objects/librooms.a" \
+        "$objects/fuzz_$1.o" "$objects/fuzz.o" "$objects/libh2x.a" \
         "${libs[@]}"
 }
 

@@ -1,7 +1,6 @@
 """What configure finds out, and older httpds that the sources are made for."""
 
 import ctypes
-import glob
 import os
 import re
 import shutil
@@ -9,6 +8,7 @@ import subprocess
 
 import pytest
 
+from lib import sources
 from lib.server import BUILDDIR, MODULE_SO, STOCK, TOP
 
 pytestmark = [
@@ -91,4 +91,5 @@ def test_oldest_httpd(tmp_path):
     run(*variable("CC").split(), "-std=gnu99", "-Wall", "-Wextra", "-Werror",
         "-fsyntax-only", "-I%s" % tmp_path, "-include", "ap_mmn.h",
         "-I" + os.path.join(TOP, "include"), '-DH2X_VERSION="0"',
-        *flags.split(), *sorted(glob.glob(os.path.join(TOP, "*.c"))))
+        *flags.split(),
+        *[os.path.join(TOP, path) for path in sources.find(".c")])

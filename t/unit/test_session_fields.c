@@ -8,7 +8,7 @@
 
 #include <apr_strings.h>
 
-#include "h2x_session_impl.h"
+#include "../../session/h2x_session_impl.h"
 
 #define ENTRY 4000
 #define HARD (4 * 64 * 1024)

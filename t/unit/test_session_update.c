@@ -8,7 +8,7 @@
 
 #include <apr_strings.h>
 
-#include "h2x_session_impl.h"
+#include "../../session/h2x_session_impl.h"
 
 /* ---- for streams that are there ---- */
 

@@ -5,7 +5,7 @@
 #include <apr_thread_proc.h>
 
 #include "h2x_clock.h"
-#include "h2x_thread.h"
+#include "../../engine/h2x_thread.h"
 
 /* Counters */
 enum { DESCRIBED, END };

@@ -39,8 +39,9 @@ build() { # target flags...
 
 libs=(-lnghttp2 -lssl -lcrypto)
 build preload.so "$here/preload.c"
-build mod_h2x.so "$top"/*.c "${libs[@]}"
-build mod_h2x_race.so -include "$here/race.h" "$top"/*.c "${libs[@]}"
+sources=("$top"/*.c "$top"/{base,engine,request,session,wire}/*.c)
+build mod_h2x.so "${sources[@]}" "${libs[@]}"
+build mod_h2x_race.so -include "$here/race.h" "${sources[@]}" "${libs[@]}"
 
 # It wants its memory where kernels with much randomness do not leave it.
 plain=
