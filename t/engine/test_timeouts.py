@@ -2,12 +2,13 @@
 a stream whose client sends or takes nothing.  What goes on is not ended."""
 
 import contextlib
+import os
 import time
 
 import pytest
 
-from lib import h2raw, inside, server as lib_server
-from lib.server import wait_for
+from lib import h2raw, inside
+from lib.server import PATIENCE, wait_for
 
 SIZE = 300000
 
@@ -42,7 +43,7 @@ def talk_until(c, condition, every=0.1):
     """Asks for small things meanwhile: the client is there."""
     began = time.monotonic()
     while not condition():
-        assert since(began) < 10 * lib_server.PATIENCE, "no timeout"
+        assert since(began) < 10 * PATIENCE, "no timeout"
         one = c.get("/index.html")
         if not c.windows:
             c.credit(100, one.id)
@@ -62,7 +63,7 @@ def test_keepalive_timeout(hurried, tls):
         began = time.monotonic()
         assert c.wait_closed(), "closed without GOAWAY"
         assert c.goaway_code == h2raw.NO_ERROR
-        assert 0.9 < since(began) < 8 * lib_server.PATIENCE
+        assert 0.9 < since(began) < 8 * PATIENCE
 
 
 @pytest.mark.parametrize("tls", [True, False])
@@ -71,7 +72,7 @@ def test_timeout_before_first_request(hurried, tls):
     with hurried.h2(tls) as c:
         began = time.monotonic()
         c.wait_closed()
-        assert 0.9 < since(began) < 10 * lib_server.PATIENCE
+        assert 0.9 < since(began) < 10 * PATIENCE
 
 
 NO_REQUESTS = {
@@ -95,7 +96,7 @@ def test_frames_that_are_no_requests(hurried, is_first, kind, tls):
             assert c.request(path="/index.html").status == 200
         began = time.monotonic()
         while not c.closed and not c.goaways:
-            assert since(began) < 8 * lib_server.PATIENCE, "no timeout"
+            assert since(began) < 8 * PATIENCE, "no timeout"
             c.send(NO_REQUESTS[kind])
             c.idle(0.3)
         assert (2 if is_first else 1) * 0.9 < since(began)
@@ -121,7 +122,7 @@ def test_places_become_free(httpd):
                         with contextlib.suppress(OSError):
                             c.send(NO_REQUESTS["PING"])
                         c.poll()
-                assert since(began) < 20 * lib_server.PATIENCE, "not served"
+                assert since(began) < 20 * PATIENCE, "not served"
                 last.idle(0.3)
             assert r.text == "hello\n"
         assert any(c.goaways for c in cs)
@@ -157,7 +158,7 @@ def test_keepalive_timeout_of_last_host(httpd):
         assert c.request(path="/index.html", authority="two.test").ended
         began = time.monotonic()
         c.wait_closed()
-        assert 1.8 < since(began) < 15 * lib_server.PATIENCE
+        assert 1.8 < since(began) < 15 * PATIENCE
 
 
 @pytest.mark.parametrize("sent", [h2raw.PREFACE[:10], h2raw.PREFACE])
@@ -320,3 +321,161 @@ def test_full_socket(hurried, path):
             c.get(path + ("&" if "?" in path else "?") + "i=%d" % i)
         wait_for(lambda: inside.counters(hurried)["read"] > 0, 10)
         inside.wait_settled(hurried, 30)
+
+
+SHORT = """
+Timeout 20
+<Directory ${HTDOCS}/short>
+    H2CopyFiles on
+    H2StreamTimeout 2
+</Directory>
+"""
+AT_0 = {h2raw.INITIAL_WINDOW_SIZE: 0}
+
+
+@pytest.mark.h2x_only("gives a whole response its stream timeout")
+def test_steady_reader(httpd):
+    """H2StreamTimeout is about progress: who takes a little all the time may
+    take longer than that for the whole."""
+    with httpd(SHORT) as server:
+        server.write("short/steady", b"y" * 3000000)
+        with server.h2(windows=False) as c:
+            c.credit(1 << 30)
+            began = time.monotonic()
+            r = c.get("/short/steady")
+            while not r.done and since(began) < 30:
+                c.credit(100000, r.id)
+                c.idle(.12)
+            assert since(began) > 2.5
+            assert (r.ended, len(r.body), r.reset) == (True, 3000000, None)
+
+
+@pytest.mark.h2x_only("has one stream timeout for all")
+def test_earlier_deadline(httpd):
+    """A stream with a short H2StreamTimeout does not wait for the deadline of
+    one with a long one."""
+    with httpd(SHORT) as server:
+        server.write("long", bytes(range(256)) * 16000)
+        server.write("short/stalls", b"x" * 20000)
+        with server.h2(settings=AT_0) as c:
+            c.wait_headers(c.get("/long"))
+            short = c.get("/short/stalls")
+            assert c.pump(lambda: short.done, 10)
+            assert short.reset not in (None, h2raw.NO_ERROR)
+
+
+BY_DIRECTIVE = "Timeout 1\nH2StreamTimeout 20\n"
+BY_HOST = """
+Timeout 1
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName two.test
+    SSLEngine on
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName localhost
+    SSLEngine on
+    Timeout 20
+</VirtualHost>
+"""
+
+
+@pytest.mark.parametrize("config", [BY_DIRECTIVE, BY_HOST],
+                         ids=["directive", "host"])
+def test_upload_may_pause(httpd, config):
+    """H2StreamTimeout, or the Timeout of the request's host, is for bodies
+    too, whatever the default host has."""
+    with httpd(config) as server, server.h2() as c:
+        r = c.start(c.fields("POST", "/t/upload"), end=False)
+        c.data(r.id, b"12345")
+        c.idle(2.5)
+        assert not r.done, (r, r.text)
+        c.data(r.id, b"67890", end=True)
+        c.wait(r)
+        assert (r.status, r.reset) == (200, None)
+
+
+CGI = """
+<Directory ${HTDOCS}/cgi>
+    Options ExecCGI
+    SetHandler cgi-script
+</Directory>
+"""
+
+
+@pytest.mark.h2x_only("lets the less urgent go as well")
+@pytest.mark.parametrize("path", ["/cgi/large", "/t/big?n=2000000"])
+def test_less_urgent_waits_its_turn(httpd, path):
+    """Output that has to wait for what is more urgent, and is taken steadily,
+    is not cut off: the client does take something."""
+    with httpd("H2StreamTimeout 1\n" + CGI, "cgid") as server:
+        server.write("cgi/large", "#!/bin/sh\n"
+                     "printf 'Content-Type: text/plain\\n\\n'\n"
+                     "head -c 2000000 /dev/zero\n", 0o755)
+        os.truncate(server.write("urgent", b""), 1 << 30)
+        window = 2 ** 31 - 1
+        with server.h2(settings={h2raw.INITIAL_WINDOW_SIZE: window},
+                       windows=False) as c:
+            urgent = c.get("/urgent", {"priority": "u=0"})
+            c.wait_body(urgent, 60000)
+            other = c.get(path, {"priority": "u=7"})
+            end = time.monotonic() + 3.5
+            while time.monotonic() < end and not other.done:
+                c.credit(100000)
+                c.idle(.05)
+            assert not other.done, other
+            size = len(urgent.body)
+            c.reset(urgent.id)
+            c.credit(1 << 30)
+            c.wait(other)
+            assert size > 1000000
+            assert (other.ended, len(other.body)) == (True, 2000000)
+
+
+def time_to_reset(c, response, timeout):
+    began = time.monotonic()
+    c.until(lambda: response.reset is not None, timeout, "the reset")
+    return since(began)
+
+
+@pytest.mark.parametrize("path", ["/large", "/t/big?n=60000",
+                                  "/t/big?n=10000000"])
+def test_stream_timeout_is_over_once(httpd, path):
+    """A handler that waited so long in vain was given the same again."""
+    with httpd("H2StreamTimeout 2\n") as server:
+        os.truncate(server.write("large"), 1 << 20)
+        with server.h2(settings=AT_0) as c:
+            r = c.get(path)
+            c.wait_headers(r)
+            assert time_to_reset(c, r, 20) < 3.5 * PATIENCE
+
+
+@pytest.mark.h2x_only("has one timeout for all")
+@pytest.mark.parametrize("what", ["include", "autoindex"])
+def test_subrequests_keep_the_timeout(httpd, what):
+    """Theirs counted for all of the stream."""
+    config = """
+        <Location /sub>
+            H2StreamTimeout 1
+        </Location>
+        <Directory ${HTDOCS}>
+            Options +Includes +Indexes
+        </Directory>
+        <Files *.shtml>
+            SetOutputFilter INCLUDES
+        </Files>
+        """
+    with httpd(config, "include autoindex") as server:
+        server.write("page.shtml", '<!--#include virtual="/sub/x" -->'
+                     + "y" * 500000)
+        server.write("dir/sub", "x")
+        server.write("sub/x", "x")
+        path = {"include": "/page.shtml", "autoindex": "/"}[what]
+        with server.h2(settings=AT_0) as c:
+            r = c.get(path)
+            c.wait_headers(r)
+            c.idle(2.5)
+            assert r.reset is None and not c.closed
+            c.settings({h2raw.INITIAL_WINDOW_SIZE: 1 << 20})
+            c.credit(1 << 20)
+            c.wait(r)
+            assert r.status == 200

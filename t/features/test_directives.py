@@ -585,3 +585,26 @@ def is_open(server, path):
             except OSError:
                 pass
     return False
+
+
+BY_DIRECTORY = """
+<Directory ${HTDOCS}/copied>
+    H2CopyFiles on
+</Directory>
+"""
+
+
+def test_file_shrinks_while_copied(httpd):
+    """With H2CopyFiles the rest is not needed; it must not be mapped."""
+    with httpd(BY_DIRECTORY) as server:
+        server.write("index.html", "hello\n")
+        path = server.write("copied/shrinks", b"x" * 1000000)
+        with server.h2(windows=False) as c:
+            r = c.get("/copied/shrinks")
+            c.wait_body(r, 65535)
+            os.truncate(path, 0)
+            c.credit(1 << 20)
+            c.credit(1 << 20, r.id)
+            c.pump(lambda: r.done, 5)
+            assert r.reset not in (None, h2raw.NO_ERROR)
+            assert c.request(path="/index.html").status == 200

@@ -8,7 +8,7 @@ import pytest
 
 from lib import clients, h2raw, inside
 from lib.browser import CHROMIUM, Browser, load_demo, write_demo
-from lib.h2raw import PingFrame
+from lib.h2raw import ContinuationFrame, HeadersFrame, PingFrame
 
 #: Honest clients have a quarter of the budgets that there are by default.
 CONFIG = """
@@ -147,7 +147,8 @@ def test_pages_left_early(server):
 @pytest.mark.skipif(not clients.have("node"), reason="no node")
 def test_node(server):
     result = clients.run(
-        ["node", clients.script("node_events.js"), server.url(""), "300", "/t/trickle?n=1000&ms=5", "/small.html"],
+        ["node", clients.script("node_events.js"), server.url(""), "300",
+         "/t/trickle?n=1000&ms=5", "/small.html"],
         check=True)
     assert json.loads(result.out) == {"events": 300, "pages": 300,
                                       "goaways": 0}
@@ -238,3 +239,26 @@ def test_min_rate(limits, name, path, status):
     has begun, as that is a conversation."""
     with limits.h2(sni=name) as c:
         assert dribble(c, name, path).status == status
+
+
+@pytest.mark.h2x_only("has no such guard")
+@pytest.mark.parametrize("guard, frames, status", [
+    (100, 7, 200), (100, 8, None), (500, 30, 200), (0, 60, 200)])
+def test_guard_alone_limits_continuations(httpd, guard, frames, status):
+    """nghttp2's own limit ended the connection without a word."""
+    with httpd("H2Guard %d\n" % guard) as server, server.h2() as c:
+        server.write("x", "x")
+        stream_id = c.new_id()
+        r = c.streams[stream_id] = h2raw.Response(stream_id)
+        c.send(HeadersFrame(stream_id, c.encode(c.fields(path="/x")),
+                            flags=["END_STREAM"]),
+               *[ContinuationFrame(stream_id, c.encode([("x-%d" % i, "v")]))
+                 for i in range(frames - 1)],
+               ContinuationFrame(stream_id, c.encode([("x-last", "v")]),
+                                 flags=["END_HEADERS"]))
+        if status:
+            c.wait(r)
+            assert r.status == status
+        else:
+            c.wait_closed()
+            assert c.goaway_code == h2raw.ENHANCE_YOUR_CALM

@@ -356,6 +356,25 @@ def test_backend(httpd, switch, held_back, takes):
                 assert not r.interim
 
 
+@pytest.mark.h2x_only("sends no hints by itself")
+def test_large_interim_response(httpd):
+    """The response itself was not sent then."""
+    config = """
+        H2MaxHeaderBlockLen 400
+        H2EarlyHints on
+        <Location /x>
+            H2EarlyHint Link "<%s>; rel=preconnect"
+        </Location>
+        """ % ("a" * 500)
+    with httpd(config) as server, server.h2() as c:
+        server.write("x", "x")
+        mark = server.log_mark()
+        r = c.request(path="/x")
+        assert (r.status, r.text) == (200, "x")
+        server.wait_log(r"cannot send response head", mark)
+        assert c.request(path="/x").status == 200
+
+
 # --- clients -----------------------------------------------------------------
 
 @HOLDS_BACK

@@ -1,6 +1,8 @@
 """Each request is in the access log exactly once, when its last byte was
 passed on, and with the right numbers; server-status shows what runs."""
 
+import os
+import random
 import re
 
 import pytest
@@ -9,6 +11,7 @@ from lib import clients, h2raw, inside
 from lib.server import wait_for
 
 CONFIG = """
+ScriptAlias /cgi/ ${DIR}/htdocs/cgi/
 <Location /server-status>
     SetHandler server-status
 </Location>
@@ -16,7 +19,7 @@ CONFIG = """
     TestFixupsSleep on
 </Location>
 """
-MODULES = "unique_id status"
+MODULES = "cgid alias unique_id status"
 
 SIZE = 300000
 
@@ -24,6 +27,9 @@ SIZE = 300000
 def files(server):
     server.write("index.html", "hello\n")
     server.write("file", "x" * SIZE)
+    server.write("page", "x" * 5000)
+    server.write("cgi/quick", "#!/bin/sh\n"
+                 "printf 'Content-Type: text/plain\\n\\nquick\\n'\n", 0o755)
 
 
 def settled(server, since, count):
@@ -195,6 +201,118 @@ def test_keepalive_count(server, h2):
     for _ in range(3):
         h2.request()
     assert {e["end"] for e in settled(server, mark, 3)} <= {"+", "-"}
+
+
+# --- how a request ends -------------------------------------------------------
+
+def test_cut_off_is_logged_as_aborted(server, h2):
+    os.truncate(server.write("large"), 200 << 20)
+    mark = server.access_mark()
+    r = h2.get("/large")
+    h2.wait_body(r, 1000)
+    h2.reset(r.id)
+    entry, = server.wait_access(1, since=mark, proto="HTTP/2.0")
+    assert entry["end"] == "X"
+
+
+@pytest.mark.h2x_only("calls requests aborted that were not")
+@pytest.mark.parametrize("path", ["/page", "/t/env", "/t/wait?ms=10",
+                                  "/t/big?n=100000", "/cgi/quick"])
+def test_whole_is_not_aborted(server, any_h2, path):
+    """What the client got whole is not logged as aborted (%X), whichever
+    thread it ran on."""
+    mark = server.access_mark()
+    assert any_h2.request(path=path).ended
+    entry, = server.wait_access(1, since=mark, proto="HTTP/2.0")
+    assert entry["end"] in ("-", "+")
+
+
+def test_tags(server):
+    """H2_STREAM_TAG tells streams of different connections apart, over
+    cleartext too."""
+    mark = server.access_mark()
+    for tls in (True, False, True, False):
+        with server.h2(tls) as c:
+            c.request(path="/page")
+    tags = [e["tag"] for e in server.wait_access(4, since=mark, uri="/page")]
+    assert len(set(tags)) == 4 and not any("null" in t for t in tags)
+
+
+KINDS = [
+    "/page?n=%d", "/t/env?n=%d", "/t/big?n=200000&i=%d",
+    "/t/trickle?n=20&ms=2&i=%d", "/t/wait?ms=20&i=%d", "/none?n=%d",
+    "/cgi/quick?n=%d", "/huge?n=%d", "/t/fail?i=%d",
+]
+
+
+def random_life(server, rng, first, count):
+    """One connection with `count` requests, some of which are reset at odd
+    moments.  Returns the numbers of those that were answered in full."""
+    whole = []
+    with server.h2(tls=rng.random() < 0.5, windows=rng.random() < 0.7) as c:
+        live = {}
+        for i in range(first, first + count):
+            path = rng.choice(KINDS) % i
+            if rng.random() < 0.2:
+                r = c.start(c.fields("POST", "/t/upload?i=%d" % i), end=False)
+                if rng.random() < 0.7:
+                    c.data(r.id, b"x" * rng.randrange(1, 2000),
+                           end=rng.random() < 0.7)
+            else:
+                r = c.get(path)
+            live[i] = r
+            moment = rng.random()
+            if moment < 0.1:
+                c.reset(r.id)               # with its head, so to say
+            elif moment < 0.4:
+                c.poll()
+            elif moment < 0.5:
+                c.ping()
+            for n, r in rng.sample(sorted(live.items()),
+                                   min(len(live), rng.randrange(3))):
+                if not r.done:
+                    c.reset(r.id)
+                    r.reset = h2raw.CANCEL
+            if len(live) > 60:
+                for n, r in list(live.items())[:30]:
+                    if not r.done:
+                        c.reset(r.id)
+                        r.reset = h2raw.CANCEL
+                    whole += [n] if r.ended else []
+                    del live[n]
+        end = rng.choice(["close", "abort", "wait"])
+        if end == "wait":
+            for r in live.values():
+                if not r.done and rng.random() < 0.9:
+                    c.reset(r.id)
+                    r.reset = h2raw.CANCEL
+            c.ping()
+        whole += [n for n, r in live.items() if r.ended]
+        if end == "abort":
+            c.abort()
+    return whole
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_logged_once_under_resets(server, seed):
+    """Random requests, random resets: what httpd saw of them is logged once
+    and freed, what was answered is among it, and nothing twice."""
+    os.truncate(server.write("huge"), 3 << 20)
+    rng = random.Random(seed)
+    inside.wait_settled(server)
+    before = inside.counters(server)
+    mark = server.access_mark()
+    whole = []
+    for life in range(8):
+        whole += random_life(server, rng, 1000 * life, 100)
+    inside.wait_settled(server, 30)
+    seen = inside.counters(server)["read"] - before["read"]
+    entries = server.access(since=mark, proto="HTTP/2.0")
+    assert len(entries) == seen
+    numbers = [int(e["query"].rpartition("=")[2]) for e in entries
+               if e["query"] and e["query"].rpartition("=")[2].isdigit()]
+    assert len(numbers) == len(set(numbers)), "logged twice"
+    assert set(whole) <= set(numbers), "answered and not logged"
 
 
 # --- server-status -----------------------------------------------------------

@@ -5,6 +5,7 @@ affair: clients that measure keep theirs small.
 """
 
 import contextlib
+import os
 import random
 import re
 import socket
@@ -619,3 +620,39 @@ def test_any_signals(server, tls):
                 assert r.body == b"%02d" % (i % 20) * (SMALL // 2)
         assert not c.goaways
     inside.wait_settled(server)
+
+
+def cpu(server):
+    """Nanoseconds that all threads of the children have run."""
+    total = 0
+    for pid in server.children():
+        base = "/proc/%d/task" % pid
+        for tid in os.listdir(base):
+            with contextlib.suppress(OSError):
+                with open("%s/%s/schedstat" % (base, tid)) as f:
+                    total += int(f.read().split()[0])
+    if not total:
+        pytest.skip("the kernel does not tell times of threads")
+    return total
+
+
+def test_priorities_of_idle_streams(httpd):
+    """Of a client that does not acknowledge the limit of streams, there may
+    be signals for very many that it never opens: the last cost no more than
+    the first."""
+    def updates(count, first):
+        return b"".join(
+            struct.pack(">HBBBLL", 0, 7, 0x10, 0, 0, first + 2 * i) + b"u=1"
+            for i in range(count))
+
+    with httpd("H2Guard 0\n") as server, \
+            server.h2(tls=False, ack=False) as c:
+        c.until(lambda: c.settings_seen, what="SETTINGS")
+        costs, first = [], 1
+        for count in (10000, 50000, 10000):
+            before = cpu(server)
+            c.raw(updates(count, first))
+            assert c.ping(timeout=60)
+            first += 2 * count
+            costs.append(cpu(server) - before)
+        assert costs[2] < 3 * costs[0], costs

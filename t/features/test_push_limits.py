@@ -1,12 +1,16 @@
 """Server push has bounds: how many promises there may be, and how they end
 before their time."""
 
+import array
 import contextlib
+import fcntl
 import random
+import socket
+import termios
 
 import pytest
 
-from lib import h2raw, inside, proc
+from lib import backend, h2raw, inside, proc
 from lib.server import wait_for
 
 # x-link becomes a Link field of the response.
@@ -216,6 +220,27 @@ def test_one_stream_at_a_time(httpd):
             c.wait_pushed(r)
             assert [len(p.body) for p in r.promises] == [50000] * 5
             assert len(r.body) == 100000
+
+
+@pytest.mark.h2x_only("takes all links that there are")
+def test_very_many_links(httpd):
+    """Of the links of a response, only so many are looked at."""
+    links = ["</first>;rel=preload"] + ["<a>;rel=x"] * 4000
+    links += ["</last>;rel=preload"]
+
+    def handle(q):
+        q.answer("ok", fields="".join(
+            "Link: %s\r\n" % ", ".join(links[at:at + 400])
+            for at in range(0, len(links), 400)))
+
+    with backend.Backend(handle) as behind:
+        config = "ProxyPass /b/ http://127.0.0.1:%d/" % behind.port
+        with httpd(config, "proxy proxy_http") as server, \
+                server.h2(settings={h2raw.ENABLE_PUSH: 1}) as c:
+            r = c.get("/b/page")
+            c.wait_pushed(r)
+            assert (r.status, r.text) == (200, "ok")
+            assert r.promised_paths == ["/first"]
 
 
 # --- the client does not want it ---------------------------------------------
@@ -459,6 +484,39 @@ def test_stop(httpd):
         r = page(c, links(10) + ", " + links(5, "/t/trickle?n=9999&ms=5&i=%d"))
         assert len(r.promises) == 15
         server.stop()
+
+
+def waiting(sock):
+    """Bytes that can be read."""
+    size = array.array("i", [0])
+    fcntl.ioctl(sock, termios.FIONREAD, size)
+    return size[0]
+
+
+@pytest.mark.h2x_only("sends all promises after GOAWAY")
+def test_goaway_while_promises_wait(httpd):
+    """A client that takes no more promises, while some wait for room."""
+    links = ", ".join("</%d.css>;rel=preload" % i for i in range(30))
+    config = ('SendBufferSize 16384\n<Location /page>\n'
+              'Header set Link "%s"\n</Location>\n' % links)
+    with httpd(config, "headers") as server:
+        server.write("page", "page\n")
+        for i in range(30):
+            server.write("%d.css" % i, "c")
+        children = wait_for(server.children, what="children")
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", server.port))
+        with h2raw.Connection(sock, {h2raw.ENABLE_PUSH: 1}) as c:
+            # each promise repeats it: they do not fit into the socket
+            r = c.get("/page", {"cookie": "x" * 8000})
+            wait_for(lambda: waiting(sock) > 2048, what="a full socket")
+            c.goaway()
+            c.wait(r)
+            assert len(c.promises) < 30
+            c.pump(lambda: False, 10)
+        assert server.http1(path="/page").status == 200
+        assert server.children() == children
 
 
 # --- who may -----------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import websockets
 from wsproto import events
 
-from lib import h2raw, websocket
+from lib import backend, h2raw, websocket
 from lib.chat import (  # noqa: F401
     MODULES, PROXIES, chat, config, ended, fresh, open_socket, refused,
     server, still_good)
@@ -337,3 +337,92 @@ def test_backend_leaves_without_answer(server, path):
 def test_no_such_page(server):
     with server.h2() as c:
         assert refused(c, "/nothing").status == 404
+
+
+# --- virtual hosts, and what is announced ---
+
+HOSTS = """
+%%s
+ProxyPass /ws/ http://127.0.0.1:%d/ upgrade=websocket
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName localhost
+    SSLEngine on
+    %%s
+</VirtualHost>
+<VirtualHost 127.0.0.1:${TLS_PORT}>
+    ServerName one.test
+    SSLEngine on
+    %%s
+    Redirect 403 /refused
+    ProxyPass /refused !
+    ProxyPass /ws/ http://127.0.0.1:%d/ upgrade=websocket
+</VirtualHost>
+"""
+
+
+@pytest.fixture(scope="module")
+def hosts(chat):  # noqa: F811
+    return HOSTS % (chat.port, chat.port)
+
+
+def echoes(c, path="/ws/echo"):
+    w = websocket.Socket(c, path).opened()
+    w.say("hello")
+    assert w.hear() == "hello"
+    w.close()
+    return w.response
+
+
+def test_websockets_in_one_host(httpd, hosts):
+    """The default host need not have them."""
+    config = hosts % ("", "", "H2WebSockets on")
+    with httpd(config, "proxy proxy_http alias") as server:
+        with server.h2(sni="one.test", authority="one.test") as c:
+            assert websocket.connect_protocol(c) == 1
+            echoes(c)
+        with server.h2() as c:
+            assert websocket.connect_protocol(c) is None
+
+
+@pytest.mark.parametrize("path", ["/ws/echo", "/refused"])
+def test_websockets_off_at_target(httpd, hosts, path):
+    """Refused before the host's own rules are asked."""
+    config = hosts % ("H2WebSockets on", "", "H2WebSockets off")
+    with httpd(config, "proxy proxy_http alias") as server, server.h2() as c:
+        echoes(c)
+        r = websocket.Socket(c, path, authority="one.test").response
+        c.wait(r)
+        assert (r.status, r.ended) == (501, True)
+
+
+@pytest.mark.h2x_only("passes the 200 on")
+@pytest.mark.parametrize("path", ["/index.html", "/t/env", "/fake/page"])
+def test_page_is_no_websocket(httpd, path):
+    """200 in answer to an extended CONNECT would say that there is one (RFC
+    8441, section 5)."""
+    with backend.Backend(lambda q: q.answer("a page")) as behind:
+        config = ("H2WebSockets on\nProxyPass /fake/ "
+                  "http://127.0.0.1:%d/ upgrade=websocket\n" % behind.port)
+        with httpd(config, "proxy proxy_http") as server, server.h2() as c:
+            server.write("index.html", "hello\n")
+            r = c.wait(websocket.Socket(c, path).response)
+            assert (r.status, r.reset) == (502, None)
+            assert c.request(path="/index.html").text == "hello\n"
+
+
+@pytest.mark.h2x_only("announces there too")
+@pytest.mark.parametrize("push", [0, 1])
+def test_nothing_is_announced_for_connect(httpd, hosts, push):
+    """No PUSH_PROMISE and no 103 on a stream that shall be a WebSocket."""
+    config = hosts % ("H2WebSockets on\nH2EarlyHints on\n"
+                      "H2PushResource add /index.html", "", "")
+    with httpd(config, "proxy proxy_http alias") as server:
+        server.write("index.html", "hello\n")
+        with server.h2(settings={h2raw.ENABLE_PUSH: push}) as c:
+            none = c.wait(websocket.Socket(c, "/none").response)
+            for r in (echoes(c), none):
+                assert (r.promises, r.interim) == ([], [])
+            r = c.get("/index.html?other")
+            c.wait(r)           # here, they are wanted
+            assert bool(r.promises) == (push == 1)
+            assert bool(r.interim) == (push == 0)

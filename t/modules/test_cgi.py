@@ -31,11 +31,19 @@ AddOutputFilter INCLUDES .shtml
     ErrorDocument 403 /private/loop2
 </LocationMatch>
 DirectoryIndex index.html /cgi/index
+<Directory ${HTDOCS}/listed>
+    AddType text/html .shtml
+    HeaderName HEADER.shtml
+    ReadmeName README.shtml
+    DirectoryIndex none
+    IndexOptions +SuppressHTMLPreamble
+</Directory>
 """
-MODULES = "cgid alias include"
+MODULES = "cgid alias include autoindex"
 
 SH = "#!/bin/sh\n"
 HEAD = "printf 'Content-Type: text/plain\\n\\n'\n"
+LONG = b"line\n" * 72000
 
 
 def files(server):
@@ -79,6 +87,8 @@ def files(server):
     server.write("inner.shtml", "inner(<!--#include virtual=\"/part.txt\" -->"
                  "<!--#include virtual=\"/page.html\" -->)")
     server.write("private/x", "")
+    for name in ("HEADER.shtml", "README.shtml"):
+        server.write("listed/" + name, LONG)
 
 
 def env(response):
@@ -191,6 +201,46 @@ def test_client_leaves_script(server, h2):
     os.close(os.open(flag, os.O_CREAT, 0o644))
 
 
+@pytest.mark.h2x_only("resets it")
+def test_ids_are_used_again(server, h2):
+    """mod_cgid keeps something for each connection id that it has seen."""
+    def connection_id():
+        text = h2.request(path="/t/env").text
+        return next(line for line in text.splitlines()
+                    if line.startswith("connection: "))
+    assert len({connection_id() for _ in range(200)}) <= 8
+
+
+BY_HANDLER = """
+<Directory ${HTDOCS}/cgi>
+    Options ExecCGI
+    SetHandler cgi-script
+</Directory>
+"""
+
+
+@pytest.mark.h2x_only("has its pipes inherited")
+def test_descriptors_of_scripts(httpd):
+    """What tells a handler that more of a body has come is not for scripts:
+    to them, all is as in a request without one."""
+    with httpd(BY_HANDLER, "cgi") as server:
+        server.write("cgi/fds", SH + HEAD + "for f in /proc/$$/fd/*; do\n"
+                     "echo ${f##*/} $(readlink $f)\ndone\n", 0o755)
+
+        def inherited(response):
+            assert response.status == 200
+            found = dict(line.split(" ", 1)
+                         for line in response.text.splitlines())
+            return {fd for fd, what in found.items()
+                    if what.startswith("pipe:")}
+        with server.h2(tls=False) as c:
+            without = inherited(c.request(path="/cgi/fds"))
+            assert {"0", "1"} <= without
+            for _ in range(3):
+                r = c.request("POST", "/cgi/fds", body=b"abc")
+                assert inherited(r) == without
+
+
 def test_includes(h2):
     r = h2.request(path="/page.shtml")
     assert r.status == 200 and r.ended
@@ -207,6 +257,12 @@ def test_many_includes_at_once(server, h2):
     h2.wait(*asked)
     assert all(r.status == 200 and r.text.endswith("end") for r in asked)
     server.wait_access(20, since=mark, uri="/page.shtml")
+
+
+def test_map_of_a_subrequest(server, h2):
+    """A mapped file ends with the subrequest that it was mapped for."""
+    r = h2.request(path="/listed/")
+    assert r.status == 200 and r.body.count(LONG) == 2
 
 
 @pytest.mark.parametrize("path,body", [

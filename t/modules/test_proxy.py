@@ -395,3 +395,16 @@ def test_fcgi_echo(h2, size, length):
     data = b"z" * size
     r = h2.request("POST", "/fcgi/echo", body=data, length=length)
     assert (r.status, bytes(r.body)) == (200, data)
+
+
+@pytest.mark.h2x_only("answers 500")
+def test_backend_that_leaves(httpd):
+    """502 as over HTTP/1.1.  There, mod_proxy_http closes a connection that
+    had requests before, for its client to try again; a stream cannot."""
+    with backend.Backend(lambda q: False) as behind:
+        config = "ProxyPass /b/ http://127.0.0.1:%d/" % behind.port
+        with httpd(config, "proxy proxy_http") as server, server.h2() as c:
+            assert server.http1(path="/b/x").status == 502
+            for _ in range(2):
+                r = c.request(path="/b/x")
+                assert (r.status, r.ended, r.reset) == (502, True, None)

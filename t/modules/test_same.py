@@ -24,6 +24,9 @@ ErrorDocument 405 /errors/denied.html
     ErrorDocument 503 /errors/gone.html
     ErrorDocument 500 /no-such-document
 </Location>
+<Location /plain/t>
+    SetHandler h2x-test
+</Location>
 AddLanguage en .en
 AddLanguage de .de
 <Directory ${HTDOCS}/choice>
@@ -227,3 +230,11 @@ def test_listing_and_redirect_name_the_host(h2, server):
     assert "b c.txt" in r.text and "a.txt" in r.text
     r = h2.request(path="/dir", authority="localhost:%d" % server.tls_port)
     assert r.header("location") == server.url("/dir/")
+
+
+@pytest.mark.parametrize("code", [299, 418, 499, 599])
+def test_unregistered_status(server, h2, code):
+    """For a status without a reason phrase httpd answers 500, with a body."""
+    r = h2.request(path="/plain/t/status?code=%d" % code)
+    one = server.http1(path="/plain/t/status?code=%d" % code)
+    assert (r.status, r.ended, r.reset) == (one.status, True, None)

@@ -492,3 +492,13 @@ def test_own_host(server):
         assert r.text == "hello\n"
     one, = server.wait_access(1, since=mark, uri="/index.html")
     assert one["handler"] != "proxy-server"
+
+
+@pytest.mark.h2x_only("refuses it in other words")
+def test_connect_is_refused(httpd):
+    with httpd() as server, server.h2() as c:
+        server.write("index.html", "hello\n")
+        r = c.start([(":method", "CONNECT"), (":authority", "localhost:80")])
+        c.wait(r)
+        assert r.status == 501
+        assert c.request(path="/index.html").status == 200

@@ -289,3 +289,18 @@ def test_large_upload_is_bounded(server):
         before = server.rss()
         c.request("POST", "/t/upload", body=b"x" * (50 << 20), timeout=60)
         assert server.rss() - before < 12 << 20
+
+
+def test_ranges_share_a_descriptor(server):
+    """A range each must not take a descriptor each."""
+    server.write("ranges", bytes(range(256)) * 16000)
+    wanted = "bytes=" + ",".join(
+        "%d-%d" % (i * 20000, i * 20000 + 17000) for i in range(200))
+    with server.h2(settings={h2raw.INITIAL_WINDOW_SIZE: 0},
+                   windows=False) as c:
+        c.ping()
+        before = server.descriptors()
+        for _ in range(4):
+            c.wait_headers(c.get("/ranges", {"range": wanted}))
+        c.ping()
+        assert server.descriptors() - before < 30

@@ -143,6 +143,19 @@ def test_trailers_without_end(h2):
     assert r.reset == h2raw.PROTOCOL_ERROR or r.status == 400 or h2.goaways
 
 
+def test_trailers_behind_a_length(server, h2):
+    """Announced trailers arrive also when they come late, in a frame of their
+    own behind a body of known length."""
+    for _ in range(20):
+        r = h2.start(h2.fields("POST", "/t/show-trailers", {
+            "content-length": "4", "trailer": "x-late"}), end=False)
+        h2.data(r.id, b"body")
+        h2.ping()
+        h2.trailers(r.id, [("x-late", "here")])
+        h2.wait(r)
+        assert "here" in r.text
+
+
 # --- failures half-way --------------------------------------------------------------
 
 HALF_AS_WHOLE = pytest.mark.h2x_only("ends the stream as if all were well")

@@ -82,3 +82,22 @@ def test_malformed_among_good(server):
         assert all(refused(c, r) for r in bad) and not c.goaways
         assert all(r.text == "hello\n" for r in good)
         assert len(slow.body) == 100
+
+
+@pytest.mark.h2x_only("compares nothing")
+@pytest.mark.parametrize("tls, authority, host, status", [
+    (True, "localhost", "localhost:443", 200),
+    (True, "localhost:443", "LOCALHOST", 200),
+    (True, "localhost", "localhost:80", 400),
+    (False, "localhost", "localhost:80", 200),
+    (False, "localhost", "localhost:443", 400),
+    (True, "localhost", "localhost.example", 400)])
+def test_host_with_default_port(httpd, tls, authority, host, status):
+    """RFC 9113, section 8.3.1: they must not name different entities."""
+    with httpd() as server, server.h2(tls) as c:
+        server.write("x", "x")
+        r = c.start([(":method", "GET"), (":path", "/x"),
+                     (":scheme", "https" if tls else "http"),
+                     (":authority", authority), ("host", host)])
+        c.wait(r)
+        assert r.status == status

@@ -235,6 +235,18 @@ def test_preface_with_requests(server):
 
 # --- HTTP/1.1 on the same ports ---------------------------------------
 
+@pytest.mark.parametrize("said", [b"P", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP"])
+def test_half_a_preface(server, said):
+    """A client that begins the preface and shuts down must not keep a thread
+    at work."""
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(said)
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(10)
+        while sock.recv(4096):
+            pass
+
+
 def read_http1(sock, until):
     sock.settimeout(10)
     got = b""

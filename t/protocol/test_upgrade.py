@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import re
 import signal
+import time
 
 import pytest
 
 from lib import backend, clients, h2raw, inside, proc, upgrade
-from lib.server import wait_for
+from lib.server import PATIENCE, wait_for
 
 CONFIG = """
 KeepAliveTimeout 2
@@ -492,6 +493,38 @@ def test_body_over_its_limit(server):
         answer.sock.close()
 
 
+def check_no_upgrade(httpd, **kw):
+    with httpd() as server:
+        server.write("index.html", "hello\n")
+        answer = upgrade.ask(server, **kw)
+        assert (answer.version, answer.status) == ("HTTP/1.1", 200)
+        assert answer.read() == b"hello\n"
+        # the connection is as good as before
+        answer.sock.sendall(b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert upgrade.Answer(answer.sock).status == 404
+        answer.sock.close()
+        server.wait_access(1, uri="/none")
+        entries = server.access(uri="/index.html")
+        assert [(e["proto"], e["status"]) for e in entries] == [
+            ("HTTP/1.1", "200")]
+
+
+@pytest.mark.h2x_only("answers 101")
+@pytest.mark.parametrize("settings", [
+    "!!!!!!!!", "A", "AAAA", "AAMAAABkAAQA", "AAMAAABk=", "AAMA AABk",
+    "AAMAAABk, AAMAAABk"])
+def test_malformed_settings(httpd, settings):
+    """HTTP2-Settings in no base64url or of a wrong length: the request is one
+    of HTTP/1.1."""
+    check_no_upgrade(httpd, settings=settings)
+
+
+@pytest.mark.h2x_only("answers 101")
+def test_settings_twice(httpd):
+    one = upgrade.encode({h2raw.ENABLE_PUSH: 0})
+    check_no_upgrade(httpd, settings=one, fields=[("HTTP2-Settings", one)])
+
+
 # --- clients that break it ---
 
 def test_preface_with_the_request(server):
@@ -636,6 +669,46 @@ def test_graceful(httpd, how):
                      "the old generation to end")
         if how == signal.SIGWINCH:
             server.wait_gone()
+
+
+@pytest.mark.h2x_only("takes no body with an Upgrade")
+def test_memory_of_upgrade(httpd):
+    """The window of the configuration is no measure for what a body needs."""
+    def peak():
+        sizes = []
+        for pid in server.children():
+            with open("/proc/%d/status" % pid) as f:
+                sizes.append(int(re.search(r"VmPeak:\s+(\d+) kB",
+                                           f.read())[1]))
+        return max(sizes)
+
+    with httpd("H2WindowSize 2147483647") as server:
+        server.write("x", "x")
+        assert server.http1(path="/x").status == 200
+        before = peak()
+        for kw in ({"path": "/x"},
+                   {"method": "POST", "path": "/t/upload", "body": b"b"}):
+            with upgrade.upgrade(server, **kw) as c:
+                assert c.wait(c.first).status == 200
+        assert peak() - before < 1 << 20
+
+
+@pytest.mark.h2x_only("lets PINGs keep it")
+def test_pings_do_not_keep_an_upgraded(httpd):
+    """A thread is held for a connection that was upgraded: without streams it
+    ends after KeepAliveTimeout, whatever PINGs come."""
+    with httpd("KeepAliveTimeout 1\nTimeout 20") as server:
+        server.write("x", "x")
+        with upgrade.upgrade(server, path="/x") as c:
+            c.wait(c.first)
+            end = time.monotonic() + 8 * PATIENCE
+            with contextlib.suppress(OSError):      # it is being closed
+                while not c.closed and time.monotonic() < end:
+                    c.send(h2raw.PingFrame(opaque_data=b"stay up!"))
+                    c.idle(.1)
+            c.pump(lambda: c.closed or time.monotonic() > end)
+            assert c.closed and c.pongs
+            assert c.goaway_code in (None, h2raw.NO_ERROR)
 
 
 # --- real clients ---

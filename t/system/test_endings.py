@@ -5,13 +5,14 @@ request once, and others go on."""
 import contextlib
 import os
 import signal
+import socket
 import ssl
 import time
 
 import pytest
 
 from lib import goodclient, h2raw, inside, proc, server as lib_server
-from lib.server import wait_for
+from lib.server import PATIENCE, wait_for
 
 # Two workers, so that requests queue; they end soon, so that one that does
 # not is seen.
@@ -317,6 +318,32 @@ def test_reset_while_others_run(server, h2):
     assert all(r.ended for r in asked[1::2])
     h2.ping()
     inside.wait_settled(server)
+
+
+@pytest.mark.parametrize("alert", [b"", b"\x15\x03\x03\x00\x02\x02\x28"],
+                         ids=["close", "alert"])
+def test_client_leaves_in_tls_handshake(httpd, alert):
+    """mod_ssl frees its SSL when a handshake fails; the origins of h2 were
+    read from it."""
+    with httpd(env={"MALLOC_PERTURB_": "165"}) as server:
+        server.write("x", "x")
+        children = wait_for(server.children, what="children")
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", server.tls_port),
+                                          10 * PATIENCE) as sock:
+                said = ssl.MemoryBIO()
+                tls = server.tls_context().wrap_bio(
+                    ssl.MemoryBIO(), said, server_hostname="localhost")
+                with pytest.raises(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                sock.sendall(said.read())
+                assert sock.recv(65536)
+                # in place of Finished
+                sock.sendall(alert)
+        wait_for(lambda: not server.connections(), what="connections to end")
+        with server.h2() as c:
+            assert c.request(path="/x").text == "x"
+        assert server.children() == children
 
 
 # --- children that end ----------------------------------------------------------------------

@@ -140,6 +140,35 @@ def test_no_descriptor_for_a_connection(httpd):
         inside.wait_settled(server)
 
 
+@pytest.mark.h2x_only("keeps other descriptors")
+@pytest.mark.parametrize("size", [1000, 20000])
+def test_files_leave_descriptors(httpd, size):
+    """Clients with a window of 0 keep files waiting, but no more descriptors
+    for them than half of what the child may have."""
+    count = 300
+    server = httpd()
+    server.write("file", b"x" * size)
+    with contextlib.ExitStack() as stack:
+        with lib_faults.limited(count):
+            stack.enter_context(server)
+        clients = [stack.enter_context(server.h2(settings={h2raw.INITIAL_WINDOW_SIZE: 0}))
+                   for _ in range(4)]
+        rs = [(c, c.get("/file")) for c in clients for _ in range(100)]
+        for c, r in rs:
+            c.wait_headers(r)
+            assert r.status == 200
+        pid, = server.children()
+        assert len(os.listdir("/proc/%d/fd" % pid)) <= count / 2 + 50
+        with server.h2() as c:
+            assert c.request(path="/file").body == b"x" * size
+        for c in clients:
+            c.settings({h2raw.INITIAL_WINDOW_SIZE: 65535})
+            c.credit(100 * size)
+        for c, r in rs:
+            c.wait(r)
+            assert r.body == b"x" * size
+
+
 # --- memory --------------------------------------------------------------
 
 def use(c):
