@@ -69,6 +69,11 @@ static int mpm_waits(const h2x_drive *drive)
     if (h2x_child_is_stopping() && !drive->was_with_mpm) {
         return 0;
     }
+    if (drive->buffer.len) {
+        /* frames that found the socket full with what TLS said of its own: the
+         * MPM would not know of them */
+        return 0;
+    }
     return h2x_child_self->waits_for_io
            || (h2x_child_self->keeps_idle
                && h2x_drive_is_between_requests(drive));

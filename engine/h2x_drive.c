@@ -40,8 +40,8 @@
  * does not wait for the client: see h2x_io.c for how that is with c1's filters.
  * It may wait for a disk, when a file is read to be sent.
  *
- * Order of locks: the session's, then one of the watch's, the workers' or the
- * store's. Nobody takes the locks of two sessions.
+ * Order of locks: the session's, then one of the watch's, the workers', the
+ * store's or that of the pools. Nobody takes the locks of two sessions.
  */
 
 #include <sys/socket.h>
@@ -403,17 +403,13 @@ void h2x_drive_make_log_id(conn_rec *c1)
     }
 }
 
-/*
- * The session's first request came as HTTP/1.1, which is not over yet: until
- * h2x_drive_run(), the connection thread has the filters for itself.
- */
+/* The session's first request came as HTTP/1.1. */
 static apr_status_t begin_upgraded(h2x_drive *drive,
                                    const h2x_first_request *first)
 {
     apr_status_t rv;
 
     h2x_lock_acquire(&drive->lock);
-    drive->driver = H2X_DRIVER_CONN;
     rv = h2x_session_upgrade(drive->session, first);
     h2x_lock_release(&drive->lock);
     return rv;
@@ -438,7 +434,9 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
     ap_remove_input_filter_byhandle(c1->input_filters, "reqtimeout");
     h2x_drive_make_log_id(c1);
     drive->c1 = c1;
-    drive->driver = H2X_DRIVER_MPM;
+    /* HTTP/1.1 is not over after an Upgrade: until h2x_drive_run(), the
+     * connection thread has the filters for itself */
+    drive->driver = first ? H2X_DRIVER_CONN : H2X_DRIVER_MPM;
     APR_RING_INIT(&drive->ready, h2x_stream, link);
     APR_RING_INIT(&drive->ended, h2x_stream, link);
     drive->running_max = (int)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS);

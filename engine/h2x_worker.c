@@ -16,8 +16,8 @@ APR_RING_HEAD(source_ring, h2x_worker_source);
 typedef struct worker {
     APR_RING_ENTRY(worker) link; /* among those unused, or those asleep */
     h2x_workers *workers;
-    apr_thread_cond_t *wake; /* it is woken, or the end */
-    int is_asleep;           /* and nobody has woken it */
+    apr_thread_cond_t *wake; /* is_asleep has become 0 */
+    int is_asleep;        /* among those: wake_locked() takes it out */
     apr_pool_t *pool;     /* holds the thread; NULL: no thread */
     apr_thread_t *thread;
     int number;
@@ -32,8 +32,9 @@ struct h2x_workers {
     struct source_ring first;  /* those with offers and nobody inside */
     struct source_ring others; /* those with offers and somebody inside */
     struct worker_ring unused;  /* never started, or ended */
-    struct worker_ring asleep;  /* wait for work, the last that came first:
-                                 * others are never woken, and end */
+    struct worker_ring asleep;  /* those that wait for work: the last that
+                                 * came is woken first, so that those beyond
+                                 * what is needed sleep for long, and end */
     apr_interval_time_t idle_time;
     int min;
     int max;
@@ -115,7 +116,7 @@ static void wake_last_locked(h2x_workers *workers)
     }
 }
 
-/* Sleeps until woken; an error is that nobody did for long. */
+/* Sleeps until woken. Returns an error if it was not for idle_time. */
 static apr_status_t sleep_locked(worker *me)
 {
     h2x_workers *workers = me->workers;

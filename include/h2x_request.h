@@ -2,7 +2,8 @@
 
 /**
  * A stream's request as httpd knows it: a secondary connection (c2) with one
- * request_rec, which is run and, when its last byte was passed on, ended.
+ * request_rec, which is run, and ended when all that is left to be sent is the
+ * stream's own: mostly at once, see own_output() in h2x_lead.c.
  */
 #ifndef H2X_REQUEST_H
 #define H2X_REQUEST_H

@@ -559,8 +559,9 @@ static void end_response(out_ctx *ctx)
 }
 
 /*
- * Takes the end-of-request bucket out of the brigade: it would log the
- * request, whose last byte may be far from being sent.
+ * Takes the end-of-request bucket out of the brigade: destroyed here, it would
+ * log and free the request before the size of its frames is known, and while
+ * its file is still to be sent.
  */
 static void keep_eor(out_ctx *ctx, apr_bucket *b)
 {
