@@ -8,36 +8,58 @@ import subprocess
 import pytest
 
 from lib import directives, sources
-from lib.server import MODULE_SO, STOCK, TOP
+from lib.settings import BUILDDIR, MODULE_SO, STOCK, TOP
 
-#: What the rooms may include: those of a lower level.
-LEVELS = {
-    "h2x": 0, "h2x_clock": 0, "h2x_pages": 0,
-    "h2x_lock": 1,
-    "h2x_field": 1, "h2x_guard": 1, "h2x_push": 1, "h2x_priority": 1,
-    "h2x_watch": 1, "h2x_worker": 1, "h2x_c2_pool": 1, "h2x_thread": 1,
-    "h2x_conf": 2, "h2x_stream": 2, "h2x_origin": 3,
-    "h2x_announce": 3, "h2x_tunnel": 3, "h2x_head": 3, "h2x_child": 3,
-    "h2x_filter": 4, "h2x_session": 4,
-    "h2x_request": 5, "h2x_io": 5,
-    "h2x_drive": 6,
-    "h2x_upgrade": 7,
-    "mod_h2x": 8,
+#: The architecture: folders, and the parts that the sources at the top make,
+#: from the top down. Files use those of their own row and of lower ones; to
+#: call up, these have tables of functions (h2x_stream_owner).
+ROWS = ["module", "engine", "session", "request", "wire", "stream", "push",
+        "base"]
+
+#: Files at the top, and headers in include/ that no source has the name of.
+PARTS = {
+    "mod_h2x": "module", "h2x_upgrade": "module",
+    "h2x_session": "session",
+    "h2x_stream": "stream", "h2x_stream_out": "stream",
+    "h2x_push": "push",
+    "h2x_filter": "request",
+    "h2x": "base", "h2x_clock": "base", "h2x_lock": "base",
+    "h2x_pages": "base",
 }
 
-#: Large rooms have several sources, which share an _impl.h.
-PARTS = {
-    "h2x_session_out": "h2x_session", "h2x_session_impl": "h2x_session",
-    "h2x_session_push": "h2x_session",
-    "h2x_session_priority": "h2x_session",
-    "h2x_session_fields": "h2x_session",
-    "h2x_session_memory": "h2x_session",
-    "h2x_session_window": "h2x_session",
-    "h2x_session_strict": "h2x_session", "h2x_transfer": "h2x_drive",
-    "h2x_conn": "h2x_drive", "h2x_drive_impl": "h2x_drive",
-    "h2x_late": "h2x_drive", "h2x_lead": "h2x_drive",
-    "h2x_stream_out": "h2x_stream",
-    "h2x_filter_in": "h2x_filter", "h2x_filter_out": "h2x_filter",
+#: What all may use: log lines name the module by it.
+OF_ALL = {"h2x_module"}
+
+#: Arrows that point up, with the number of names behind each. The list may
+#: only become shorter, and the numbers smaller.
+UPWARD = {
+    ("base/h2x_conf.c", "h2x_push.c"): 1,
+    ("base/h2x_conf.c", "include/h2x_push.h"): 1,
+    ("request/h2x_request.c", "engine/h2x_child.c"): 1,
+    ("request/h2x_request.c", "include/h2x_child.h"): 1,
+}
+
+#: Arrows that lie on a circle, likewise.
+CIRCULAR = {
+    ("engine/h2x_drive.c", "engine/h2x_late.c"): 2,
+    ("engine/h2x_drive.c", "engine/h2x_lead.c"): 7,
+    ("engine/h2x_drive.c", "engine/h2x_transfer.c"): 5,
+    ("engine/h2x_late.c", "engine/h2x_drive.c"): 1,
+    ("engine/h2x_late.c", "engine/h2x_lead.c"): 1,
+    ("engine/h2x_late.c", "engine/h2x_transfer.c"): 2,
+    ("engine/h2x_lead.c", "engine/h2x_drive.c"): 2,
+    ("engine/h2x_lead.c", "engine/h2x_late.c"): 1,
+    ("engine/h2x_lead.c", "engine/h2x_transfer.c"): 3,
+    ("engine/h2x_transfer.c", "engine/h2x_drive.c"): 1,
+    ("engine/h2x_transfer.c", "engine/h2x_lead.c"): 4,
+    ("h2x_session.c", "session/h2x_session_out.c"): 1,
+    ("h2x_session.c", "session/h2x_session_push.c"): 1,
+    ("h2x_stream.c", "h2x_stream_out.c"): 1,
+    ("h2x_stream_out.c", "h2x_stream.c"): 1,
+    ("session/h2x_session_out.c", "h2x_session.c"): 2,
+    ("session/h2x_session_out.c", "session/h2x_session_push.c"): 2,
+    ("session/h2x_session_push.c", "h2x_session.c"): 3,
+    ("session/h2x_session_push.c", "session/h2x_session_out.c"): 1,
 }
 
 #: mod_h2x.c may use of nghttp2 what is of no session.
@@ -55,6 +77,7 @@ def tracked(*patterns):
 
 SOURCES = sources.find(".c")
 HEADERS = sources.find(".h")
+INCLUDES = sources.includes()
 TEST_SOURCES = tracked("t/*/*.[ch]", "t/*/*/*.[ch]")
 
 
@@ -63,10 +86,17 @@ def read(path):
         return f.read()
 
 
-def room(path):
-    """The room that a file, or the name of a header, belongs to."""
-    name = os.path.splitext(os.path.basename(path))[0]
-    return PARTS.get(name, name)
+def row(path):
+    """Which of ROWS a file belongs to; None: it has no place."""
+    folder, name = os.path.split(os.path.splitext(path)[0])
+    if folder in ROWS:
+        return folder
+    if name in PARTS:
+        return PARTS[name]
+    if folder == "include":     # that of the source with this name
+        return next((folder for folder in ROWS
+                     if "%s/%s.c" % (folder, name) in SOURCES), None)
+    return None
 
 
 def blank(match):
@@ -84,38 +114,174 @@ def line_of(text, at):
     return text.count("\n", 0, at) + 1
 
 
-# --- who knows whom ---
+# --- where files lie ---
 
 def test_there_are_sources():
     assert "mod_h2x.c" in SOURCES and "include/h2x_session.h" in HEADERS
+    assert "engine/h2x_drive.c" in SOURCES
     assert "t/unit/test_field.c" in TEST_SOURCES
 
 
 @pytest.mark.parametrize("path", SOURCES + HEADERS)
-def test_includes_lower_levels_only(path):
-    me = room(path)
-    assert me in LEVELS, "a new room: give it a level"
-    for other in re.findall(r'^\s*#\s*include\s+"(?:session/)?(\w+)\.h"',
-                            read(path), re.M):
-        theirs = room(other)
-        assert theirs in LEVELS, "%s includes %s.h" % (path, other)
-        assert theirs == me or LEVELS[theirs] < LEVELS[me], \
-            "%s (level %d) includes %s.h (level %d)" % (
-                path, LEVELS[me], other, LEVELS[theirs])
-        assert theirs == me or not other.endswith("_impl"), \
-            "%s includes %s.h, which is of %s alone" % (path, other, theirs)
+def test_has_a_row(path):
+    assert row(path), "new at the top, in include/, or in a new folder"
+
+
+def test_names_of_files_are_unique():
+    """Log lines show no folder."""
+    names = [os.path.basename(path) for path in SOURCES + HEADERS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", HEADERS)
+def test_headers_lie_where_they_are_used(path):
+    """Those that one folder alone uses lie there, all others in include/."""
+    name = os.path.basename(path)
+    users = {user for (user, _), names in INCLUDES.items() if name in names}
+    if path.startswith("include/"):
+        users.update(source for source in SOURCES
+                     if os.path.basename(source) == name[:-2] + ".c")
+        folders = {os.path.dirname(user) for user in users}
+        assert len(folders) > 1 or folders == {"include"}, users
+    else:
+        assert {row(user) for user in users} <= {row(path)}, users
+
+
+def test_all_are_built_and_shipped():
+    listed = re.findall(r"^ +((?:\w+/)?\w+\.[ch])\b", read("Makefile.am"),
+                        re.M)
+    assert sorted(listed + ["mod_h2x.c"]) == sorted(SOURCES + [
+        path for path in HEADERS if not path.startswith("include/")])
+
+
+@pytest.mark.parametrize("path", ["t/fuzz/run.sh", "t/engine/threads/run.sh"])
+def test_scripts_build_all_folders(path):
+    lists = [set(re.findall(r"\w+", names)) for names in
+             re.findall(r'"\$top"/\{([a-z/,]+)\}', read(path))]
+    assert {os.path.dirname(path) for path in SOURCES} - {""} in lists
+
+
+# --- who knows whom ---
+
+def upward(arrows):
+    """Those that point up the rows."""
+    return {(path, other): names for (path, other), names in arrows.items()
+            if ROWS.index(row(other)) < ROWS.index(row(path))}
+
+
+def assert_listed(found, listed):
+    """Nothing new is found, and nothing that was mended is listed."""
+    for (path, other), names in sorted(found.items()):
+        assert len(names) <= listed.get((path, other), 0), \
+            "%s uses of %s: %s" % (path, other, ", ".join(sorted(names)))
+    mended = {arrow: len(found.get(arrow, ()))
+              for arrow, count in listed.items()
+              if len(found.get(arrow, ())) < count}
+    assert not mended, "better than the list says: make that shorter"
+
+
+@pytest.fixture(scope="module")
+def arrows():
+    """What files use of others, by their includes and their objects."""
+    return sources.joined(INCLUDES, sources.calls(BUILDDIR, but=OF_ALL))
+
+
+looks_at_objects = pytest.mark.skipif(
+    STOCK or not os.path.exists(os.path.join(BUILDDIR, ".libs", "mod_h2x.o")),
+    reason="mod_h2x was not built here")
+
+
+@looks_at_objects
+def test_arrows_point_down(arrows):
+    """So there is no circle of folders: one of its arrows would point up."""
+    assert_listed(upward(arrows), UPWARD)
+
+
+@looks_at_objects
+def test_files_make_no_circle(arrows):
+    assert_listed(sources.circular(arrows), CIRCULAR)
+
+
+@looks_at_objects
+def test_arrows_are_found(arrows):
+    assert {"h2x_upgrade.h", "h2x_upgrade_register"} <= arrows[
+        "mod_h2x.c", "h2x_upgrade.c"]
+    assert "h2x_request_run" in arrows["engine/h2x_lead.c",
+                                       "request/h2x_request.c"]
+    assert ("h2x_stream.c", "include/h2x_stream.h") in arrows
+    assert ("engine/h2x_watch.c", "mod_h2x.c") not in arrows
+
+
+def test_planted_arrows_are_found(tmp_path):
+    """A low file includes a high one's header and needs its data; that one
+    calls it, and has nothing from a third one."""
+    tree = {
+        "base/h2x_low.c": '#include "h2x_high.h"\n'
+                          "int h2x_low(void) { return h2x_data; }\n",
+        "engine/h2x_high.h": "extern int h2x_data;\n",
+        "engine/h2x_high.c": "int h2x_low(void);\n"
+                             "int h2x_data = 1;\n"
+                             "int h2x_high(void) { return h2x_low(); }\n",
+        "engine/h2x_third.c": "int h2x_module;\n",
+        "wire/h2x_other.c": "extern int h2x_module;\n"
+                            "int *h2x_other = &h2x_module;\n"}
+    for path, text in tree.items():
+        (tmp_path / path).parent.joinpath(".libs").mkdir(parents=True,
+                                                         exist_ok=True)
+        (tmp_path / path).write_text(text)
+    for path in sources.find(".c", tmp_path):
+        folder, name = os.path.split(path)
+        subprocess.run(
+            [*os.environ.get("CC", "cc").split(), "-Iengine", "-c", "-o",
+             "%s/.libs/%s.o" % (folder, name[:-2]), path],
+            check=True, cwd=tmp_path)
+    low, high = "base/h2x_low.c", "engine/h2x_high.c"
+    found = sources.joined(
+        sources.includes(tmp_path),
+        sources.calls(tmp_path, tmp_path, but=OF_ALL))
+    assert found == {(low, high): {"h2x_high.h", "h2x_data"},
+                     (high, low): {"h2x_low"}}
+    assert set(upward(found)) == {(low, high)}
+    assert sources.circular(found) == found
+    assert set(sources.calls(tmp_path, tmp_path)) == {
+        *found, ("wire/h2x_other.c", "engine/h2x_third.c")}
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("a>b b>c a>c", ""),                            # two ways, no circle
+    ("a>b b>a", "a>b b>a"),
+    ("a>b b>c c>a", "a>b b>c c>a"),
+    ("x>a a>b b>c c>b c>y", "b>c c>b"),             # into one, and out of it
+    ("a>b b>a b>c c>d d>c", "a>b b>a c>d d>c"),     # two, and between them
+    ("a>b b>c c>a b>d d>a", "a>b b>c c>a b>d d>a"),
+])
+def test_planted_circles_are_found(text, expected):
+    def graph(text):
+        return {tuple(arrow.split(">")): {arrow} for arrow in text.split()}
+
+    assert sources.circular(graph(text)) == graph(expected)
+
+
+def test_list_only_becomes_shorter():
+    found = {("a", "b"): {"x", "y"}}
+    assert_listed(found, {("a", "b"): 2})
+    for listed in ({}, {("b", "a"): 2}, {("a", "b"): 1}, {("a", "b"): 3},
+                   {("a", "b"): 2, ("a", "c"): 1}):
+        with pytest.raises(AssertionError):
+            assert_listed(found, listed)
 
 
 @pytest.mark.parametrize("path", SOURCES + HEADERS)
 def test_own_headers_are_quoted(path):
-    """So that the test above sees them."""
-    for name in re.findall(r"#\s*include\s+<(\w+)\.h>", read(path)):
-        assert room(name) not in LEVELS, path
+    """So that the tests above see them."""
+    names = re.findall(r"#\s*include\s+<([^>]+)>", read(path))
+    assert not {os.path.basename(header) for header in HEADERS} & set(
+        map(os.path.basename, names))
 
 
 @pytest.mark.parametrize("path", SOURCES + HEADERS)
 def test_nghttp2_is_for_the_session(path):
-    if room(path) == "h2x_session" and path != "include/h2x_session.h":
+    if row(path) == "session" and path != "include/h2x_session.h":
         return
     if path != "mod_h2x.c":
         assert "<nghttp2/" not in read(path)
@@ -194,7 +360,7 @@ IN_CALLBACKS = re.compile(
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES
-                                  if room(p) == "h2x_session"])
+                                  if row(p) == "session"])
 def test_calls_that_callbacks_must_not_make(path):
     """Before all others stands the assertion that no callback runs."""
     for name, line, body in bodies(path):
@@ -248,9 +414,9 @@ def test_public_functions_have_comments(path):
 
 @pytest.mark.parametrize("path", HEADERS)
 def test_public_functions_are_defined(path):
-    """In the room that declares them."""
+    """In the part or folder that declares them."""
     mine = "".join(code(p) for p in SOURCES + HEADERS
-                   if room(p) == room(path))
+                   if row(p) == row(path))
     for name, _ in declarations(path):
         assert re.search(r"^\w[^;\n]*\b%s\([^;]*?\)\s*\{" % name, mine,
                          re.M), name
