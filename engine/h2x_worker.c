@@ -9,6 +9,7 @@
 #include <http_main.h>
 
 #include "h2x.h"
+#include "h2x_clock.h"
 #include "h2x_worker.h"
 
 APR_RING_HEAD(source_ring, h2x_worker_source);
@@ -120,15 +121,22 @@ static void wake_last_locked(h2x_workers *workers)
 static apr_status_t sleep_locked(worker *me)
 {
     h2x_workers *workers = me->workers;
+    apr_time_t end = h2x_clock_now() + workers->idle_time;
     apr_status_t rv = APR_SUCCESS;
 
     APR_RING_INSERT_HEAD(&workers->asleep, me, worker, link);
     me->is_asleep = 1;
     while (me->is_asleep && rv == APR_SUCCESS) {
-        rv = workers->started > workers->min
-            ? apr_thread_cond_timedwait(me->wake, workers->lock,
-                                        workers->idle_time)
-            : apr_thread_cond_wait(me->wake, workers->lock);
+        apr_interval_time_t left = end - h2x_clock_now();
+
+        if (workers->started <= workers->min) {
+            rv = apr_thread_cond_wait(me->wake, workers->lock);
+        }
+        else {
+            rv = (left > 0) ? apr_thread_cond_timedwait(me->wake,
+                                                        workers->lock, left)
+                            : APR_TIMEUP;
+        }
     }
     if (me->is_asleep) {
         APR_RING_REMOVE(me, link);

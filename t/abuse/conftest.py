@@ -13,9 +13,7 @@ from lib.faults import limited
 import rivals
 import stage as lib_stage
 
-#: Which server: "h2x", "stock" (mod_http2) or "nginx"; `make abuse` sets it.
-#: "off": this module without its budgets, so that tests can be seen to fail.
-TARGET = os.environ.get("H2X_ABUSE", "h2x")
+TARGET = lib_stage.TARGET
 OFF = """
 H2Guard 0
 H2MinRate 0
@@ -53,8 +51,10 @@ def target(request, httpd, certs):
     if TARGET == "nginx":
         one = rivals.Nginx(certs, TIMEOUT)
     else:
+        more = {"env": request.getfixturevalue("faults").env} \
+            if getattr(module, "FAULTS", False) else {}
         one = httpd(own_lines(module), getattr(module, "MODULES", ""),
-                    load="h2x" if TARGET == "off" else TARGET)
+                    load="h2x" if TARGET == "off" else TARGET, **more)
     for name, content in FILES.items():
         one.write(name, content)
     if hasattr(module, "files") and TARGET != "nginx":
@@ -93,14 +93,6 @@ def bystander(target):
     one.stop()
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    outcome = yield
-    if call.when == "call":
-        item.call_failed = outcome.get_result().failed and str(
-            call.excinfo.value).split("\n")[0][:200]
-
-
 @contextlib.contextmanager
 def held_bystander(server, path):
     one = lib_stage.Bystander(server, hold=path)
@@ -112,7 +104,7 @@ def held_bystander(server, path):
 
 @pytest.fixture
 def stage(request):
-    """Watches an attack, and judges when it is over."""
+    """What watches the attack of a test, which row() begins and ends."""
     row = request.node.get_closest_marker("row").kwargs
     if TARGET not in {None: [TARGET], "h2x": ["h2x", "off"],
                       "httpd": ["h2x", "off", "stock"]}[row["needs"]]:
@@ -123,15 +115,7 @@ def stage(request):
     others = held_bystander(target, row["held"]) if row["held"] else \
         contextlib.nullcontext(request.getfixturevalue("bystander"))
     with others as bystander:
-        one = lib_stage.Stage(target, bystander, row)
-        one.begin()
-        try:
-            yield one
-        finally:
-            one.finish()
-    failed = getattr(request.node, "call_failed", None)
-    write(one.report(failed or None))
-    assert failed or not one.wrong, "; ".join(one.wrong)
+        yield lib_stage.Stage(target, bystander, row, write)
 
 
 def write(report):

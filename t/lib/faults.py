@@ -14,7 +14,7 @@ SHIM = os.path.join(_server.SOURCES, "shim.c")
 
 #: Numbers that the library reads, each of eight bytes.
 FIELDS = ("piece", "again", "threads", "seconds", "memory", "size",
-          "trim", "failed")
+          "trim", "slow", "nowait", "failed")
 
 
 def build(directory):
@@ -36,6 +36,10 @@ class Faults:
     memory: calls for memory, of the engine alone, until one fails
     size: how many bytes those ask for, 0 for any
     trim: giving memory back takes as long as this is not 0
+    slow: milliseconds that each read of a file takes whose path has "slow" in
+        it, or until this is 0 again
+    nowait: the errno of preadv2() with RWF_NOWAIT, for any file; else EAGAIN
+        for the slow ones
     failed: how often a call was made to fail"""
 
     def __init__(self, directory):

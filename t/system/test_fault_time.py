@@ -124,6 +124,20 @@ def test_slow_request_after_a_jump(clocked, faults, no_jump, jump):
     inside.wait_settled(clocked)
 
 
+def test_woken_for_nothing(httpd, faults, no_jump):
+    """Threads that wait for work are woken several times a second, for no
+    reason (shim.c); those too many end when they were idle for long."""
+    with httpd("H2MinWorkers 1\nH2MaxWorkerIdleSeconds 1\n",
+               env=faults.env) as server, server.h2() as c:
+        before = server.threads()
+        many = [c.get("/t/wait?gate=1") for _ in range(30)]
+        wait_for(lambda: server.threads() >= before + 20, 10, "threads")
+        inside.open_gate(server, 1)
+        c.wait(*many)
+        wait_for(lambda: server.threads() <= before + 2, 10,
+                 "idle threads to end")
+
+
 # --- logs ----------------------------------------------------------------
 
 #: Writes what it reads to a file; its first line there is its process id.

@@ -2,8 +2,8 @@
  * Preloaded into httpd: lets the system fail as t/lib/faults.py asks, while
  * the server runs. The file that H2X_FAULTS names is mapped by all processes.
  *
- * Sockets are those that were accepted; of backends, logs and files nothing
- * is changed.
+ * Sockets are those that were accepted; of backends and logs nothing is
+ * changed, and of files only those whose name says that they are slow.
  */
 
 #include <dlfcn.h>
@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,6 +25,8 @@
 #include <unistd.h>
 
 #define FDS 4096
+
+#define SLOW "slow"
 
 /* In milliseconds. */
 #define TRIM_MAX (60 * 1000)
@@ -43,6 +46,11 @@ static struct {
                                * one fails; 0: none does */
     _Atomic int64_t size;     /* bytes that those calls ask for; 0: any */
     _Atomic int64_t trim;     /* it takes as long to give memory back */
+    _Atomic int64_t slow;     /* milliseconds that each read of a file takes
+                               * whose name has SLOW in it; it ends when this
+                               * is 0 */
+    _Atomic int64_t nowait;   /* what preadv2() with RWF_NOWAIT answers for any
+                               * file: an errno. 0: EAGAIN for slow files */
     _Atomic int64_t failed;   /* how often something was made to fail */
 } none, *faults = &none;
 
@@ -133,8 +141,35 @@ static size_t shorten(int fd, size_t len)
     return most;
 }
 
+static int is_slow(int fd)
+{
+    char name[64], path[4096];
+    ssize_t len;
+
+    if (!faults->slow) {
+        return 0;
+    }
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+    len = readlink(name, path, sizeof(path) - 1);
+    path[len > 0 ? len : 0] = '\0';
+    return strrchr(path, '/') && strstr(strrchr(path, '/'), SLOW);
+}
+
+static void wait_for_disk(int fd)
+{
+    int64_t left;
+
+    if (is_slow(fd)) {
+        ++faults->failed;
+        for (left = faults->slow; left > 0 && faults->slow; --left) {
+            usleep(1000);
+        }
+    }
+}
+
 ssize_t read(int fd, void *to, size_t len)
 {
+    wait_for_disk(fd);
     return refuse(fd, reads_refused) ? -1
                                      : REAL(read)(fd, to, shorten(fd, len));
 }
@@ -181,6 +216,66 @@ ssize_t sendfile(int out, int in, off_t *at, size_t len)
 {
     return refuse(out, writes_refused)
         ? -1 : REAL(sendfile)(out, in, at, shorten(out, len));
+}
+
+/* ---- files ---- */
+
+ssize_t pread(int fd, void *to, size_t len, off_t at)
+{
+    wait_for_disk(fd);
+    return REAL(pread)(fd, to, len, at);
+}
+
+ssize_t pread64(int fd, void *to, size_t len, off64_t at)
+{
+    wait_for_disk(fd);
+    return REAL(pread64)(fd, to, len, at);
+}
+
+ssize_t readv(int fd, const struct iovec *row, int count)
+{
+    wait_for_disk(fd);
+    return REAL(readv)(fd, row, count);
+}
+
+ssize_t preadv(int fd, const struct iovec *row, int count, off_t at)
+{
+    wait_for_disk(fd);
+    return REAL(preadv)(fd, row, count, at);
+}
+
+ssize_t preadv64(int fd, const struct iovec *row, int count, off64_t at)
+{
+    wait_for_disk(fd);
+    return REAL(preadv64)(fd, row, count, at);
+}
+
+/* What a read that must not wait gets; 0: it may be done. */
+static int cannot_wait(int fd, int flags)
+{
+    if (!(flags & RWF_NOWAIT)) {
+        wait_for_disk(fd);
+        return 0;
+    }
+    return faults->nowait ? (int)faults->nowait : is_slow(fd) ? EAGAIN : 0;
+}
+
+ssize_t preadv2(int fd, const struct iovec *row, int count, off_t at,
+                int flags)
+{
+    int error = cannot_wait(fd, flags);
+
+    return error ? (errno = error, -1)
+                 : REAL(preadv2)(fd, row, count, at, flags);
+}
+
+ssize_t preadv64v2(int fd, const struct iovec *row, int count, off64_t at,
+                   int flags)
+{
+    int error = cannot_wait(fd, flags);
+
+    return error ? (errno = error, -1)
+                 : REAL(preadv64v2)(fd, row, count, at, flags);
 }
 
 /* ---- threads ---- */
