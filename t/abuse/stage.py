@@ -190,6 +190,7 @@ class Stage:
         self.attackers, self.outcome, self.notes = [], None, []
         self.wrong, self.busy = [], None
         self.later = LATER_HELD if mark["held"] else LATER
+        self.allowed = 0    # how late others may be served in any case
 
     # -- what attacks do ------------------------------------------------------
 
@@ -229,7 +230,7 @@ class Stage:
 
     def latest(self):
         """When others must be served."""
-        return max(TIMES_LATER * self.idle,
+        return max(self.allowed, TIMES_LATER * self.idle,
                    self.later * PATIENCE + self.idle * bool(self.row["held"]))
 
     def tell(self, outcome):
