@@ -75,11 +75,12 @@ def httpd(certs, test_module):
 
 @pytest.fixture(scope="module")
 def server(request, httpd):
-    """The server of a test file, from its CONFIG, MODULES and SERVER (more
-    arguments); its function files(server) fills htdocs before the start."""
+    """The server of a test file, from its CONFIG, MODULES, HOSTS and
+    CLEARTEXT_HOSTS; its function files(server) fills htdocs before the start."""
     module = request.module
     one = httpd(getattr(module, "CONFIG", ""), getattr(module, "MODULES", ""),
-                **getattr(module, "SERVER", {}))
+                hosts=getattr(module, "HOSTS", None),
+                cleartext_hosts=getattr(module, "CLEARTEXT_HOSTS", None))
     if hasattr(module, "files"):
         module.files(one)
     failed = request.session.testsfailed

@@ -1,7 +1,6 @@
 """What was read from a socket before anybody wants it: it is dealt with when
 the client says no more, and freed with the connection."""
 
-import socket
 import time
 
 import pytest
@@ -25,14 +24,8 @@ def files(server):
 
 def connect(server, tls):
     """A client that can keep little."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.connect(("127.0.0.1", server.tls_port if tls else server.port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock = server.connect(tls, receive=4096)
     port = sock.getsockname()[1]
-    if tls:
-        sock = server.tls_context().wrap_socket(sock,
-                                                server_hostname="localhost")
     return h2raw.Connection(sock, settings={INITIAL_WINDOW_SIZE: 1 << 30},
                             windows=False, timeout=15), port
 

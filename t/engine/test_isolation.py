@@ -8,7 +8,6 @@ comes only after those that it should not wait for) fails at once."""
 
 import contextlib
 import os
-import socket
 import statistics
 import time
 
@@ -304,13 +303,10 @@ def test_slow_access_log(httpd):
 def full_connection(server):
     """A TLS connection whose client reads nothing, with a socket so full that
     not even a small frame finds room."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.connect(("127.0.0.1", server.tls_port))
+    sock = server.connect(receive=4096)
     raw = os.dup(sock.fileno())
     c = h2raw.Connection(
-        server.tls_context().wrap_socket(sock, server_hostname="localhost"),
-        settings={h2raw.INITIAL_WINDOW_SIZE: 2 ** 31 - 1})
+        sock, settings={h2raw.INITIAL_WINDOW_SIZE: 2 ** 31 - 1})
     c.credit(2 ** 31 - 1 - 65535)
     c.get("/t/wait?gate=2")
     c.get("/big")

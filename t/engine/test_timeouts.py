@@ -131,24 +131,18 @@ def test_places_become_free(httpd):
 KEPT = """
 Timeout 30
 KeepAliveTimeout 1
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName localhost
-</VirtualHost>
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName one.test
-    KeepAliveTimeout 20
-</VirtualHost>
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName two.test
-    KeepAliveTimeout 2
-</VirtualHost>
 """
+KEPT_HOSTS = {
+    "one.test": "KeepAliveTimeout 20",
+    "two.test": "KeepAliveTimeout 2",
+}
 
 
 def test_keepalive_timeout_of_last_host(httpd):
     """As over HTTP/1.1, the time is that of the host which the last request
     was for."""
-    with httpd(KEPT) as server, server.h2(False) as c:
+    with httpd(KEPT, cleartext_hosts=KEPT_HOSTS) as server, \
+            server.h2(False) as c:
         files(server)
         assert c.request(path="/index.html", authority="one.test").ended
         for _ in range(6):
@@ -179,25 +173,6 @@ def test_timeout_in_head(hurried):
     inside.wait_settled(hurried)
 
 
-HOSTS = """
-Timeout 60
-KeepAliveTimeout 60
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName localhost
-    Timeout 1
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    Timeout 1
-</VirtualHost>
-"""
-
-
 @pytest.mark.h2x_only("waits for the main server's Timeout, or longer")
 @pytest.mark.parametrize("tls", [True, False])
 @pytest.mark.parametrize("part", [0, 20, None],
@@ -205,7 +180,10 @@ KeepAliveTimeout 60
 def test_timeout_of_virtual_host(httpd, part, tls):
     """Before the first request is complete: that of the host that TLS or the
     address has chosen, not of the main server."""
-    with httpd(HOSTS) as server, server.h2(tls, sni="one.test") as c:
+    with httpd("Timeout 60\nKeepAliveTimeout 60\n",
+               hosts={"one.test": "Timeout 1"},
+               cleartext_hosts={"localhost": "Timeout 1"}) as server, \
+            server.h2(tls, sni="one.test") as c:
         c.ping()
         head = h2raw.HeadersFrame(1, c.encode(c.fields(path="/index.html")))
         c.raw(head.serialize()[:part])
@@ -364,27 +342,14 @@ def test_earlier_deadline(httpd):
             assert short.reset not in (None, h2raw.NO_ERROR)
 
 
-BY_DIRECTIVE = "Timeout 1\nH2StreamTimeout 20\n"
-BY_HOST = """
-Timeout 1
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-    Timeout 20
-</VirtualHost>
-"""
-
-
-@pytest.mark.parametrize("config", [BY_DIRECTIVE, BY_HOST],
-                         ids=["directive", "host"])
-def test_upload_may_pause(httpd, config):
+@pytest.mark.parametrize("config,hosts", [
+    ("Timeout 1\nH2StreamTimeout 20", None),
+    ("Timeout 1", {"two.test": "", "localhost": "Timeout 20"}),
+], ids=["directive", "host"])
+def test_upload_may_pause(httpd, config, hosts):
     """H2StreamTimeout, or the Timeout of the request's host, is for bodies
     too, whatever the default host has."""
-    with httpd(config) as server, server.h2() as c:
+    with httpd(config, hosts=hosts) as server, server.h2() as c:
         r = c.start(c.fields("POST", "/t/upload"), end=False)
         c.data(r.id, b"12345")
         c.idle(2.5)

@@ -22,44 +22,6 @@ H2StreamMaxMemSize 16384
 H2Direct off
 H2MaxDataFrameLen 1000
 H2MaxHeaderBlockLen 3000
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName localhost
-    H2Direct on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    H2MaxSessionStreams 3
-    H2WindowSize 2000000
-    H2StreamMaxMemSize 65536
-    H2OutputBuffering off
-    H2MaxDataFrameLen 0
-    H2MaxHeaderBlockLen 0
-    H2StreamTimeout 500ms
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    H2WindowSize 1024
-    H2StreamMaxMemSize 1000000
-    H2MaxDataFrameLen 100000
-    H2MaxHeaderBlockLen 200000
-    Timeout 1
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName three.test
-    SSLEngine on
-    H2StreamTimeout 1
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName four.test
-    SSLEngine on
-    H2MaxDataFrameLen 1
-</VirtualHost>
 <Location /quick>
     SetHandler h2x-test
     <IfModule h2x_module>
@@ -74,6 +36,27 @@ H2MaxHeaderBlockLen 3000
     AllowOverride FileInfo
 </Directory>
 """
+HOSTS = {
+    "one.test": """
+        H2MaxSessionStreams 3
+        H2WindowSize 2000000
+        H2StreamMaxMemSize 65536
+        H2OutputBuffering off
+        H2MaxDataFrameLen 0
+        H2MaxHeaderBlockLen 0
+        H2StreamTimeout 500ms""",
+    "two.test": """
+        H2WindowSize 1024
+        H2StreamMaxMemSize 1000000
+        H2MaxDataFrameLen 100000
+        H2MaxHeaderBlockLen 200000
+        Timeout 1""",
+    "three.test": "H2StreamTimeout 1",
+    "four.test": "H2MaxDataFrameLen 1",
+}
+CLEARTEXT_HOSTS = {
+    "localhost": "H2Direct on",
+}
 
 KB50 = bytes(range(250)) * 200
 
@@ -212,22 +195,14 @@ def test_window_is_given_back(server, sni):
 
 # --- H2StreamMaxMemSize ---
 
-MEMORY_OF_HOST = """
-H2StreamMaxMemSize 2000
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-    H2StreamMaxMemSize 1000000
-</VirtualHost>
-"""
-
 @pytest.mark.h2x_only("counts otherwise")
-@pytest.mark.parametrize("config,size", [
-    ("", 65536), ("H2StreamMaxMemSize 1024", 1024),
-    (MEMORY_OF_HOST, 1000000)], ids=["unset", "1024", "of host"])
-def test_stream_max_mem_size(httpd, config, size):
+@pytest.mark.parametrize("config,host,size", [
+    ("", "", 65536), ("H2StreamMaxMemSize 1024", "", 1024),
+    ("H2StreamMaxMemSize 2000", "H2StreamMaxMemSize 1000000", 1000000),
+], ids=["unset", "1024", "of host"])
+def test_stream_max_mem_size(httpd, config, host, size):
     """How much a handler can write while the client reads nothing."""
-    with httpd(config) as server:
+    with httpd(config, hosts={"localhost": host}) as server:
         with server.h2(windows=False) as c:
             r = c.wait_body(c.get("/t/big?n=4000000"), 65535)
             written = at_rest(lambda: counters(server)["written"],

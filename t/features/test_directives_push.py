@@ -105,42 +105,27 @@ Alias /any/ ${DIR}/htdocs/
 <Files "quiet*">
     H2Push off
 </Files>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    H2Push on
-    H2PushResource /vhost.css
-    H2PushDiarySize 0
-    <Location /in>
-        H2PushResource /location.css
-    </Location>
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    H2Push on
-    H2PushDiarySize 1
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName three.test
-    SSLEngine on
-    H2Push on
-    H2PushDiarySize 4
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName four.test
-    SSLEngine on
-    H2Push on
-</VirtualHost>
 <Location />
     Header set Link "expr=%{req_novary:X-Link}" \
         "expr=-n req_novary('X-Link')"
 </Location>
 """
+HOSTS = {
+    "one.test": """
+        H2Push on
+        H2PushResource /vhost.css
+        H2PushDiarySize 0
+        <Location /in>
+            H2PushResource /location.css
+        </Location>""",
+    "two.test": """
+        H2Push on
+        H2PushDiarySize 1""",
+    "three.test": """
+        H2Push on
+        H2PushDiarySize 4""",
+    "four.test": "H2Push on",
+}
 MODULES = "alias headers"
 
 
@@ -301,29 +286,20 @@ H2PushPriority image/png interleaved 256
 H2PushResource /hot.js?critical critical
 AddCharset utf-8 .css
 Header set Link "expr=%{req_novary:X-Link}" "expr=-n req_novary('X-Link')"
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    H2PushPriority * interleaved
-    H2PushPriority text/css after
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    H2PushPriority * before
-</VirtualHost>
 """
+ORDER_HOSTS = {
+    "one.test": """
+        H2PushPriority * interleaved
+        H2PushPriority text/css after""",
+    "two.test": "H2PushPriority * before",
+}
 
 SIZE = 100000
 
 
 @pytest.fixture(scope="module")
 def ordering(httpd):
-    server = httpd(ORDER, "headers")
+    server = httpd(ORDER, "headers", hosts=ORDER_HOSTS)
     for name in ("page.html", "s.css", "s.js", "s.png", "hot.js"):
         server.write(name, "x" * SIZE)
     with server:

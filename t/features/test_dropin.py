@@ -104,23 +104,6 @@ CONFIG = """
 KeepAliveTimeout 60
 LogFormat "%%U|%(variables)s" variables
 CustomLog ${DIR}/variables.log variables
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-    ErrorDocument 404 /errors/missing.html
-    ErrorDocument 403 "not for you"
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    %(vhost)s
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    H2Push off
-    H2EarlyHints off
-</VirtualHost>
 <Directory ${HTDOCS}>
     Options Indexes FollowSymLinks Includes
     AddHandler cgi-script .cgi
@@ -194,9 +177,13 @@ SSI = "<!--#echo var='HTTP2'--> <!--#echo var='H2_STREAM_ID'-->\n" \
 def make(httpd, load, known):
     config = CONFIG % {
         "variables": "|".join("%%{%s}e" % name for name in VARIABLES),
-        SERVER: lines(SERVER, known, ANNOUNCING), VHOST: lines(VHOST, known),
+        SERVER: lines(SERVER, known, ANNOUNCING),
         DIRECTORY: lines(DIRECTORY, known)}
-    server = httpd(config, MODULES, load=load)
+    server = httpd(config, MODULES, load=load, hosts={
+        "localhost": "ErrorDocument 404 /errors/missing.html\n"
+                     'ErrorDocument 403 "not for you"',
+        "one.test": lines(VHOST, known),
+        "two.test": "H2Push off\nH2EarlyHints off"})
     for name in ("index.html", "dir/index.html", "section/index.html",
                  "access/index.html", "denied/index.html",
                  "private/index.html", "errors/missing.html",

@@ -26,23 +26,16 @@ MODULES = "cgid"
 LIMITS = """
 H2Guard 10
 H2StreamTimeout 1
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    H2Guard 0
-    H2MinRate 0
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName three.test
-    SSLEngine on
-    H2Guard 1000
-    H2MinRate 1
-</VirtualHost>
 """
+LIMITS_HOSTS = {
+    "one.test": "",
+    "two.test": """
+        H2Guard 0
+        H2MinRate 0""",
+    "three.test": """
+        H2Guard 1000
+        H2MinRate 1""",
+}
 
 
 def files(server):
@@ -189,7 +182,7 @@ def test_chromium(server, tmp_path):
 
 @pytest.fixture(scope="module")
 def limits(httpd):
-    with httpd(LIMITS) as server:
+    with httpd(LIMITS, hosts=LIMITS_HOSTS) as server:
         server.write("small.html", "hello\n")
         yield server
 

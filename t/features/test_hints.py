@@ -270,26 +270,16 @@ def test_kind(httpd, target, rest):
 
 # --- H2EarlyHints ------------------------------------------------------------
 
-VHOSTS = """
+SWITCH = """
 <Location /hinted>
     SetHandler h2x-test
     H2PushResource /t/env
 </Location>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    H2EarlyHints on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    H2EarlyHints off
-</VirtualHost>
 """
+SWITCHED = {
+    "one.test": "H2EarlyHints on",
+    "two.test": "H2EarlyHints off",
+}
 
 
 @pytest.mark.h2x_only("is off by default")
@@ -297,7 +287,8 @@ VHOSTS = """
     ("localhost", 0, 1), ("one.test", 1, 1), ("two.test", 0, 0)])
 def test_switch(httpd, sni, own, handlers):
     """Not given: those of handlers only; on: all; off: none."""
-    with httpd(VHOSTS) as server, server.h2(sni=sni, authority=sni) as c:
+    with httpd(SWITCH, hosts=SWITCHED) as server, \
+            server.h2(sni=sni, authority=sni) as c:
         r = c.request(path="/hinted/env")
         assert (r.status, len(r.interim)) == (200, own)
         r = c.request(path="/t/interim?status=103&n=2")
@@ -310,7 +301,7 @@ def test_switch(httpd, sni, own, handlers):
         c.until(lambda: r.interim, what="100")
         c.data(r.id, b"body", end=True)
         assert c.wait(r).status == 200
-    with httpd(VHOSTS) as server, server.h2(
+    with httpd(SWITCH, hosts=SWITCHED) as server, server.h2(
             sni=sni, authority=sni, settings={h2raw.ENABLE_PUSH: 1}) as c:
         # pushes do not depend on it
         r = c.get("/hinted/env")

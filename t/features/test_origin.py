@@ -24,52 +24,23 @@ NAMES = ["localhost", "same.test", "alias.test", "protocol.test",
 
 CONFIG = """
 Listen 127.0.0.1:%(other)d
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName same.test
-    ServerAlias alias.test *.any.test sub.wild.test same.test
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName third.test
-    ServerAlias not-in-certificate.test a.b.wild.test
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName http1.test
-    SSLEngine on
-    Protocols http/1.1
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName protocol.test
-    SSLEngine on
-    SSLProtocol TLSv1.2
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName cipher.test
-    SSLEngine on
-    SSLCipherSuite ECDHE-RSA-AES256-GCM-SHA384
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName verify.test
-    SSLEngine on
-    SSLVerifyClient optional_no_ca
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName certificate.test
-    SSLEngine on
-    SSLCertificateFile %(certs)s/second.crt
-    SSLCertificateKeyFile %(certs)s/second.key
-</VirtualHost>
 <VirtualHost 127.0.0.1:%(other)d>
     ServerName port.test
     ServerAlias localhost
     SSLEngine on
 </VirtualHost>
 """
+HOSTS = {
+    "same.test": "ServerAlias alias.test *.any.test sub.wild.test same.test",
+    "third.test": "ServerAlias not-in-certificate.test a.b.wild.test",
+    "http1.test": "Protocols http/1.1",
+    "protocol.test": "SSLProtocol TLSv1.2",
+    "cipher.test": "SSLCipherSuite ECDHE-RSA-AES256-GCM-SHA384",
+    "verify.test": "SSLVerifyClient optional_no_ca",
+    "certificate.test": """
+        SSLCertificateFile %(certs)s/second.crt
+        SSLCertificateKeyFile %(certs)s/second.key""",
+}
 
 LISTED = ["localhost", "same.test", "alias.test", "sub.wild.test",
           "third.test"]
@@ -102,18 +73,20 @@ def other_port():
 
 @pytest.fixture(scope="module")
 def make(own_certs, test_module):
-    def make(config, origin="on", more=""):
+    def make(config="", origin="on", hosts=None, more=""):
         if origin:
             config = "H2Origin %s\n%s" % (origin, config)
-        return lib_server.Server(config, "%s %s" % (MODULES, more),
-                                 certs=own_certs, test_module=test_module)
+        return lib_server.Server(
+            config, "%s %s" % (MODULES, more), hosts=hosts, certs=own_certs,
+            test_module=test_module)
     return make
 
 
 @pytest.fixture(scope="module")
 def server(make, own_certs, other_port):
-    config = CONFIG % {"other": other_port, "certs": own_certs}
-    with make(config) as server:
+    names = {"other": other_port, "certs": own_certs}
+    hosts = {name: lines % names for name, lines in HOSTS.items()}
+    with make(CONFIG % names, hosts=hosts) as server:
         server.write("index.html", "hello\n")
         yield server
 
@@ -245,25 +218,10 @@ def test_hosts_for_any_address(make):
 def test_tls_set_for_all(make):
     """Settings outside of virtual hosts hold for all, if not overridden;
     those that are written twice are not the less the same."""
-    config = """
-    SSLProtocol TLSv1.2 TLSv1.3
-    SSLVerifyDepth 3
-    <VirtualHost 127.0.0.1:${TLS_PORT}>
-        ServerName localhost
-        SSLEngine on
-    </VirtualHost>
-    <VirtualHost 127.0.0.1:${TLS_PORT}>
-        ServerName same.test
-        SSLEngine on
-        sslprotocol TLSv1.2 TLSv1.3
-    </VirtualHost>
-    <VirtualHost 127.0.0.1:${TLS_PORT}>
-        ServerName protocol.test
-        SSLEngine on
-        SSLProtocol TLSv1.3
-    </VirtualHost>
-    """
-    with make(config) as server, connect(server) as c:
+    with make("SSLProtocol TLSv1.2 TLSv1.3\nSSLVerifyDepth 3", hosts={
+            "same.test": "sslprotocol TLSv1.2 TLSv1.3",
+            "protocol.test": "SSLProtocol TLSv1.3"}) as server, \
+            connect(server) as c:
         assert sorted(origins(c)) == named(["localhost", "same.test"],
                                            server.tls_port)
 
@@ -302,14 +260,8 @@ def test_included_hosts(make):
 def test_many_names(make):
     """More than there is room for: a part of them, whole."""
     names = ["n%03d.wild.test" % i for i in range(1000)]
-    config = """
-    <VirtualHost 127.0.0.1:${TLS_PORT}>
-        ServerName localhost
-        ServerAlias %s
-        SSLEngine on
-    </VirtualHost>
-    """ % " ".join(names)
-    with make(config) as server, connect(server) as c:
+    with make(hosts={"localhost": "ServerAlias " + " ".join(names)}) \
+            as server, connect(server) as c:
         found = origins(c)
         assert 100 < len(found) <= 1001
         assert all(length <= 4096 for length, kind, _, _ in c.heads
@@ -334,18 +286,11 @@ def test_lower_case(make):
 
 
 def test_after_graceful_restart(make):
-    config = """
-    <VirtualHost 127.0.0.1:${TLS_PORT}>
-        ServerName localhost
-        %s
-        SSLEngine on
-    </VirtualHost>
-    """
-    with make(config % "") as server:
+    with make() as server:
         with connect(server) as c:
             assert origins(c) == []
-        server.write_config("H2Origin on\n" + config
-                            % "ServerAlias same.test")
+        server.hosts = {"localhost": "ServerAlias same.test"}
+        server.write_config()
         server.graceful()
 
         def both():
@@ -410,19 +355,13 @@ def test_node(server):
 
 # --- H2Origin ---
 
-def host(name, *lines):
-    return "\n".join(["<VirtualHost 127.0.0.1:${TLS_PORT}>",
-                      "ServerName " + name, "SSLEngine on", *lines,
-                      "</VirtualHost>\n"])
-
-
 def has_frame(c):
     c.request()
     return any(kind == ORIGIN for _, kind, _, _ in c.heads)
 
 
 def test_off_by_default(make):
-    with make(host("localhost") + host("same.test"), origin=None) as server:
+    with make(origin=None, hosts={"same.test": ""}) as server:
         for sni in ("localhost", "same.test", None):
             with connect(server, sni) as c:
                 assert not has_frame(c)
@@ -431,7 +370,7 @@ def test_off_by_default(make):
 @pytest.mark.parametrize("sni", ["localhost", "other.wild.test"])
 def test_no_frame_without_another_name(make, sni):
     """Go's client logs the frame as one that it does not know."""
-    with make(host("localhost"), origin=sni) as server:
+    with make(origin=sni) as server:
         with connect(server, sni) as c:
             assert not has_frame(c)
         with connect(server, None) as c:
@@ -440,9 +379,7 @@ def test_no_frame_without_another_name(make, sni):
 
 def test_hosts_that_are_off(make):
     """A host can have that for itself; nobody else lists it then."""
-    config = host("localhost") + host("same.test") \
-        + host("third.test", "H2Origin off")
-    with make(config) as server:
+    with make(hosts={"same.test": "", "third.test": "H2Origin off"}) as server:
         with connect(server) as c:
             assert sorted(origins(c)) == named(["localhost", "same.test"],
                                                server.tls_port)
@@ -452,31 +389,33 @@ def test_hosts_that_are_off(make):
 
 def test_on_for_one_host(make):
     """Others, for which nothing is said, are listed."""
-    config = host("localhost", "H2Origin on") + host("same.test")
-    with make(config, origin=None) as server:
+    hosts = {"localhost": "H2Origin on", "same.test": ""}
+    with make(origin=None, hosts=hosts) as server:
         with connect(server) as c:
             assert sorted(origins(c)) == named(["localhost", "same.test"],
                                                server.tls_port)
         with connect(server, "same.test") as c:
             assert not has_frame(c)
-    with make(config, origin="off") as server, connect(server) as c:
+    with make(origin="off", hosts=hosts) as server, connect(server) as c:
         assert not has_frame(c)
 
 
 def test_names(make):
     """Just these, which need not be hosts of this server, in place of those of
     the server config."""
-    config = host("localhost") + host("alias.test", "H2Origin off") \
-        + host("same.test", "H2Origin verify.test x.Wild.TEST") \
-        + host("third.test", "H2Origin verify.test", "H2Origin on") \
-        + host("six.test", "H2Origin on", "H2Origin port.test")
+    hosts = {
+        "alias.test": "H2Origin off",
+        "same.test": "H2Origin verify.test x.Wild.TEST",
+        "third.test": "H2Origin verify.test\nH2Origin on",
+        "six.test": "H2Origin on\nH2Origin port.test",
+    }
     expected = {
         "localhost": ["cipher.test", "third.test"], "alias.test": [],
         "same.test": ["verify.test", "x.wild.test"],
         "third.test": ["localhost", "same.test", "six.test", "third.test"],
         "six.test": ["port.test"],
     }
-    with make(config, "third.test cipher.test") as server:
+    with make(origin="third.test cipher.test", hosts=hosts) as server:
         for sni, names in expected.items():
             with connect(server, sni) as c:
                 assert sorted(origins(c)) == named(names, server.tls_port)
@@ -485,8 +424,8 @@ def test_names(make):
 
 def test_names_are_at_most_4_kb(make):
     names = ["n%03d.wild.test" % i for i in range(1000)]
-    with make(host("localhost", "H2Origin " + " ".join(names))) as server, \
-            connect(server) as c:
+    with make(hosts={"localhost": "H2Origin " + " ".join(names)}) \
+            as server, connect(server) as c:
         found = origins(c)
         assert found == named(names, server.tls_port)[:len(found)]
         assert 100 < len(found)
@@ -500,14 +439,16 @@ def test_names_that_the_certificate_lacks(make, own_certs):
     """Are told at the start, once for hosts that have all of that in common,
     and not to clients."""
     config = "Define CERTS %s\n" % own_certs \
-        + host("localhost") + host("same.test") + host(
-            "certificate.test", "H2Origin same.test second.test",
-            'SSLCertificateFile "${CERTS}/second.crt"',
-            'SSLCertificateKeyFile "${CERTS}/second.key"') \
         + "<VirtualHost 127.0.0.1:${PORT}>\nServerName plain.test\n" \
           "H2Origin plain.test\n</VirtualHost>\n"
     with make(config, "same.test second.test a.b.wild.test wild.test "
-              "x.wild.test") as server:
+              "x.wild.test", hosts={
+                  "same.test": "",
+                  "certificate.test": """
+                      H2Origin same.test second.test
+                      SSLCertificateFile "${CERTS}/second.crt"
+                      SSLCertificateKeyFile "${CERTS}/second.key"
+                  """}) as server:
         said = server.error_text()
         for name in ("second.test", "a.b.wild.test", "wild.test"):
             assert len(re.findall(LEFT_OUT % (
@@ -524,11 +465,11 @@ def test_names_that_the_certificate_lacks(make, own_certs):
 
 def test_several_certificates(make, own_certs):
     """Each is looked at, and what a client is told is for the one it gets."""
-    config = host("localhost", "H2Origin same.test third.test",
-                  *["SSLCertificate%s %s/%s.%s" % (kind, own_certs, name, end)
-                    for name in ("server", "third")
-                    for kind, end in (("File", "crt"), ("KeyFile", "key"))])
-    with make(config) as server:
+    lines = ["H2Origin same.test third.test"]
+    lines += ["SSLCertificate%s %s/%s.%s" % (kind, own_certs, name, end)
+              for name in ("server", "third")
+              for kind, end in (("File", "crt"), ("KeyFile", "key"))]
+    with make(hosts={"localhost": "\n".join(lines)}) as server:
         said = server.error_text()
         assert re.search(LEFT_OUT % ("localhost", "third.test", "third.crt"),
                          said)
@@ -553,7 +494,7 @@ def test_certificate_of_another_module(make, own_certs, monkeypatch):
         MDCertificateKeyFile %s/third.key
     </MDomainSet>
     """ % (own_certs, own_certs)
-    with make(config + host("localhost", "H2Origin same.test third.test"),
+    with make(config, hosts={"localhost": "H2Origin same.test third.test"},
               more="md watchdog") as server:
         said = server.error_text()
         assert said.count("H2Origin of host localhost: cannot read its "
@@ -567,7 +508,8 @@ def test_certificate_of_another_module(make, own_certs, monkeypatch):
     "a.test.", "-a.test", "a/b", "[::1]", "a.test on", "off a.test",
     "a.test b,c", ""])
 def test_wrong_value(make, value):
-    status, said = make(host("localhost", "H2Origin " + value)).try_start()
+    status, said = make(
+        hosts={"localhost": "H2Origin " + value}).try_start()
     wrong = next((w for w in value.split() if not re.fullmatch(
         r"[ab]\.test", w)), "")
     assert status == 1

@@ -47,24 +47,13 @@ def files(server):
         server.write("part/%d" % i, b"%02d" % i * (SMALL // 2))
 
 
-def connect(server, tls):
-    """A socket with a receive buffer of 512 KB, as Linux counts it."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
-    sock.connect(("127.0.0.1", server.tls_port if tls else server.port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if tls:
-        sock = server.tls_context().wrap_socket(sock,
-                                                server_hostname="localhost")
-    return sock
-
-
 @contextlib.contextmanager
 def client(server, tls=True, window=(1 << 31) - 1, **settings):
-    """A connection whose windows hold all there is, or none of it."""
+    """A connection whose windows hold all there is, or none of it, with a
+    receive buffer of 512 KB, as Linux counts it."""
     values = {h2raw.INITIAL_WINDOW_SIZE: window}
     values.update((getattr(h2raw, k), v) for k, v in settings.items())
-    with h2raw.Connection(connect(server, tls), settings=values,
+    with h2raw.Connection(server.connect(tls, receive=1 << 18), settings=values,
                           windows=False) as c:
         c.credit((1 << 31) - 1 - h2raw.DEFAULT_WINDOW)
         yield c

@@ -5,7 +5,6 @@ import array
 import contextlib
 import fcntl
 import random
-import socket
 import termios
 
 import pytest
@@ -504,9 +503,7 @@ def test_goaway_while_promises_wait(httpd):
         for i in range(30):
             server.write("%d.css" % i, "c")
         children = wait_for(server.children, what="children")
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.connect(("127.0.0.1", server.port))
+        sock = server.connect(tls=False, receive=4096)
         with h2raw.Connection(sock, {h2raw.ENABLE_PUSH: 1}) as c:
             # each promise repeats it: they do not fit into the socket
             r = c.get("/page", {"cookie": "x" * 8000})

@@ -145,15 +145,8 @@ def test_tls_cool_down(httpd, version, config, pause, cold):
 
 
 def test_tls_warm_up_is_of_virtual_host(httpd):
-    config = """
-H2TLSWarmUpSize 0
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-    H2TLSWarmUpSize 200000
-</VirtualHost>
-"""
-    with httpd(config) as server:
+    with httpd("H2TLSWarmUpSize 0",
+               hosts={"localhost": "H2TLSWarmUpSize 200000"}) as server:
         server.write("big", b"x" * 1000000)
         c = recording(server)
         c.request(path="/big")

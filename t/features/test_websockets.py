@@ -11,7 +11,7 @@ from wsproto import events
 
 from lib import backend, h2raw, websocket
 from lib.chat import (  # noqa: F401
-    MODULES, PROXIES, chat, config, ended, fresh, open_socket, refused,
+    MODULES, PROXIES, chat, config, ended, fresh, hosts, open_socket, refused,
     server, still_good)
 from lib.server import PATIENCE
 
@@ -341,28 +341,16 @@ def test_no_such_page(server):
 
 # --- virtual hosts, and what is announced ---
 
-HOSTS = """
-%%s
-ProxyPass /ws/ http://127.0.0.1:%d/ upgrade=websocket
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-    %%s
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    %%s
-    Redirect 403 /refused
-    ProxyPass /refused !
-    ProxyPass /ws/ http://127.0.0.1:%d/ upgrade=websocket
-</VirtualHost>
-"""
-
-
 @pytest.fixture(scope="module")
-def hosts(chat):  # noqa: F811
-    return HOSTS % (chat.port, chat.port)
+def two_hosts(httpd, chat):  # noqa: F811
+    """Makes servers with WebSockets in both hosts, and lines of their own."""
+    proxy = "ProxyPass /ws/ http://127.0.0.1:%d/ upgrade=websocket" % chat.port
+
+    def make(config, host):
+        return httpd(config + "\n" + proxy, "proxy proxy_http alias", hosts={
+            "one.test": "\n".join([host, "Redirect 403 /refused",
+                                   "ProxyPass /refused !", proxy])})
+    return make
 
 
 def echoes(c, path="/ws/echo"):
@@ -373,10 +361,9 @@ def echoes(c, path="/ws/echo"):
     return w.response
 
 
-def test_websockets_in_one_host(httpd, hosts):
+def test_websockets_in_one_host(two_hosts):
     """The default host need not have them."""
-    config = hosts % ("", "", "H2WebSockets on")
-    with httpd(config, "proxy proxy_http alias") as server:
+    with two_hosts("", "H2WebSockets on") as server:
         with server.h2(sni="one.test", authority="one.test") as c:
             assert websocket.connect_protocol(c) == 1
             echoes(c)
@@ -385,10 +372,10 @@ def test_websockets_in_one_host(httpd, hosts):
 
 
 @pytest.mark.parametrize("path", ["/ws/echo", "/refused"])
-def test_websockets_off_at_target(httpd, hosts, path):
+def test_websockets_off_at_target(two_hosts, path):
     """Refused before the host's own rules are asked."""
-    config = hosts % ("H2WebSockets on", "", "H2WebSockets off")
-    with httpd(config, "proxy proxy_http alias") as server, server.h2() as c:
+    with two_hosts("H2WebSockets on", "H2WebSockets off") as server, \
+            server.h2() as c:
         echoes(c)
         r = websocket.Socket(c, path, authority="one.test").response
         c.wait(r)
@@ -412,11 +399,10 @@ def test_page_is_no_websocket(httpd, path):
 
 @pytest.mark.h2x_only("announces there too")
 @pytest.mark.parametrize("push", [0, 1])
-def test_nothing_is_announced_for_connect(httpd, hosts, push):
+def test_nothing_is_announced_for_connect(two_hosts, push):
     """No PUSH_PROMISE and no 103 on a stream that shall be a WebSocket."""
-    config = hosts % ("H2WebSockets on\nH2EarlyHints on\n"
-                      "H2PushResource add /index.html", "", "")
-    with httpd(config, "proxy proxy_http alias") as server:
+    with two_hosts("H2WebSockets on\nH2EarlyHints on\n"
+                   "H2PushResource add /index.html", "") as server:
         server.write("index.html", "hello\n")
         with server.h2(settings={h2raw.ENABLE_PUSH: push}) as c:
             none = c.wait(websocket.Socket(c, "/none").response)

@@ -4,7 +4,7 @@ import pytest
 
 from lib.browser import CHROMIUM, Browser
 from lib.chat import (  # noqa: F401
-    PROXIES, chat, config, fresh, server)
+    PROXIES, chat, config, fresh, hosts, server)
 from lib.server import PATIENCE, wait_for
 
 PAGE = """<!doctype html><title>waiting</title><script>

@@ -7,7 +7,7 @@ from wsproto import events
 
 from lib import h2raw, proc, websocket
 from lib.chat import (  # noqa: F401
-    PROXIES, chat, config, ended, fresh, gate, open_socket, server,
+    PROXIES, chat, config, ended, fresh, gate, hosts, open_socket, server,
     still_good)
 from lib.server import PATIENCE, build_test_module, wait_for
 

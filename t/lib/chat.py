@@ -29,23 +29,15 @@ ProxyPass /fake/ http://127.0.0.1:%(fake)d/ upgrade=websocket
 ProxyPass /oldfake/ ws://127.0.0.1:%(fake)d/
 ProxyPass /dead/ http://127.0.0.1:%(dead)d/ upgrade=websocket retry=0
 ProxyPass /olddead/ ws://127.0.0.1:%(dead)d/ retry=0
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    H2WebSockets off
-    ProxyPass /ws/ http://127.0.0.1:%(ws)d/ upgrade=websocket
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    Timeout 2
-    H2StreamTimeout 2
-</VirtualHost>
 """
+HOSTS = {
+    "one.test": """
+        H2WebSockets off
+        ProxyPass /ws/ http://127.0.0.1:%(ws)d/ upgrade=websocket""",
+    "two.test": """
+        Timeout 2
+        H2StreamTimeout 2""",
+}
 
 PROXIES = pytest.mark.parametrize("proxy", ["/ws", "/old"])
 
@@ -179,8 +171,13 @@ def config(chat):
 
 
 @pytest.fixture(scope="module")
-def server(httpd, config):
-    with httpd(config, MODULES) as server:
+def hosts(chat):
+    return {name: lines % {"ws": chat.port} for name, lines in HOSTS.items()}
+
+
+@pytest.fixture(scope="module")
+def server(httpd, config, hosts):
+    with httpd(config, MODULES, hosts=hosts) as server:
         server.write("index.html", "hello\n")
         yield server
 

@@ -102,10 +102,10 @@ DocumentRoot ${{HTDOCS}}
 Protocols h2 h2c http/1.1
 """
 
-DEFAULT_TLS = """\
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
+VIRTUAL_HOST = """\
+<VirtualHost 127.0.0.1:${%s}>
+ServerName %s
+%s
 </VirtualHost>
 """
 
@@ -264,10 +264,13 @@ def sanitizer_env(directory):
 
 class Server:
     """One httpd.  `config` is added to the prologue above; it may use
-    ${DIR}, ${HTDOCS}, ${PORT} and ${TLS_PORT}.  A virtual host for TLS is
-    added unless the configuration has one of its own.
+    ${DIR}, ${HTDOCS}, ${PORT} and ${TLS_PORT}.
 
     modules: names of further modules, as "rewrite headers".
+    hosts: virtual hosts for TLS, by name, with the lines that each has.  The
+    first is the default one: localhost, unless that is among the others or the
+    configuration has hosts for TLS.
+    cleartext_hosts: those without TLS, in the same way; none by default.
     load: "test" (the module under test), "none", "h2x" or "stock" (mod_h2x
     or mod_http2, whatever is under test), or "both".
     """
@@ -275,7 +278,8 @@ class Server:
     BASE_MODULES = ["authz_core", "dir", "mime", "socache_shmcb", "ssl"]
 
     def __init__(self, config="", modules="", *, certs, test_module=None,
-                 load="test", mpm=None, env=None):
+                 hosts=None, cleartext_hosts=None, load="test", mpm=None,
+                 env=None):
         self.dir = tempfile.mkdtemp(
             prefix="h2x-", dir=os.environ.get("H2X_TMPDIR"))
         os.chmod(self.dir, 0o755)
@@ -285,6 +289,8 @@ class Server:
         self.port, self.tls_port = free_ports(2)
         self.config = config
         self.modules = modules.split()
+        self.hosts = hosts or {}
+        self.cleartext_hosts = cleartext_hosts or {}
         self.certs = certs
         self.test_module = test_module
         self.load = load
@@ -333,6 +339,18 @@ class Server:
             lines.append("LoadModule h2x_test_module %s" % self.test_module)
         return "\n".join(lines)
 
+    def _virtual_hosts(self):
+        hosts, cleartext = self.hosts, self.cleartext_hosts
+        if "localhost" not in hosts and not re.search(
+                r"^\s*<VirtualHost .*\$\{TLS_PORT\}", self.config, re.M):
+            hosts = {"localhost": "", **hosts}
+        if cleartext and "localhost" not in cleartext:
+            cleartext = {"localhost": "", **cleartext}
+        return "".join(
+            [VIRTUAL_HOST % ("TLS_PORT", name, "SSLEngine on\n" + lines)
+             for name, lines in hosts.items()]
+            + [VIRTUAL_HOST % ("PORT", *one) for one in cleartext.items()])
+
     def write_config(self, config=None):
         if config is not None:
             self.config = config
@@ -348,10 +366,7 @@ class Server:
             dir=self.dir, port=self.port, tls_port=self.tls_port, user=user,
             group=group, certs=self.certs, modules=self._modules(),
             access=access, trace=trace, mime_types=mime_types)
-        text += self.config + "\n"
-        if not re.search(r"^\s*<VirtualHost .*\$\{TLS_PORT\}", self.config,
-                         re.M):
-            text += DEFAULT_TLS
+        text += self.config + "\n" + self._virtual_hosts()
         self.conf = self.path("httpd.conf")
         with open(self.conf, "w") as f:
             f.write(text)
@@ -645,11 +660,18 @@ class Server:
         return context
 
     def connect(self, tls=True, alpn=("h2",), sni="localhost", context=None,
-                timeout=10):
-        """A connected socket; over TLS, h2 is offered by default."""
-        sock = socket.create_connection(
-            ("127.0.0.1", self.tls_port if tls else self.port),
-            timeout * PATIENCE)
+                timeout=10, receive=None):
+        """A connected socket; over TLS, h2 is offered by default.  receive:
+        bytes of its receive buffer (Linux doubles them)."""
+        sock = socket.socket()
+        sock.settimeout(timeout * PATIENCE)
+        if receive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        try:
+            sock.connect(("127.0.0.1", self.tls_port if tls else self.port))
+        except OSError:
+            sock.close()
+            raise
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             context = context or self.tls_context(alpn)

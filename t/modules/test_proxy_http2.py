@@ -9,22 +9,18 @@ from lib import clients, h2raw, inside
 from lib.server import free_ports
 from lib.together import Case, age, ask, assert_same
 
-FRONT = """
+TLS = """
 SSLProxyEngine on
 SSLProxyCACertificateFile %(certs)s/server.crt
 SSLProxyCheckPeerName off
+"""
+FRONT = TLS + """
 ProxyPass /h2c/ h2c://127.0.0.1:%(port)d/ retry=0
 ProxyPassReverse /h2c/ http://127.0.0.1:%(port)d/
 ProxyPass /h2/ h2://127.0.0.1:%(tls_port)d/ retry=0
 ProxyPassReverse /h2/ https://127.0.0.1:%(tls_port)d/
 ProxyPass /once/ h2c://127.0.0.1:%(port)d/once/ retry=0 disablereuse=on
 ProxyPass /dead/ h2c://127.0.0.1:%(dead)d/ retry=0
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    SSLEngine on
-    SSLProxyEngine on
-    SSLProxyCACertificateFile %(certs)s/server.crt
-    SSLProxyCheckPeerName off
-</VirtualHost>
 """
 BACK = """
 Redirect /moved http://127.0.0.1:${PORT}/target
@@ -57,7 +53,8 @@ def server(httpd, back, certs):
     config = FRONT % {"certs": certs, "port": back.port,
                       "dead": free_ports(1)[0],
                       "tls_port": back.tls_port}
-    with httpd(config, "proxy proxy_http2") as server:
+    with httpd(config, "proxy proxy_http2",
+               hosts={"localhost": TLS % {"certs": certs}}) as server:
         yield server
 
 

@@ -21,19 +21,12 @@ FIELD = BASE + """
 RemoteIPHeader X-Forwarded-For
 RemoteIPInternalProxy 127.0.0.1 10.0.0.0/8
 """
-PROXY = BASE + """
-RemoteIPProxyProtocol On
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-    RemoteIPProxyProtocol On
-</VirtualHost>
-"""
+PROXY = "RemoteIPProxyProtocol On"
 MODULES = "remoteip headers authz_host"
 
 
-def make(httpd, config):
-    server = httpd(config, MODULES)
+def make(httpd, config, host=""):
+    server = httpd(config, MODULES, hosts={"localhost": host})
     server.write("page.txt", "page\n")
     server.write("rule/page.txt", "allowed\n")
     age(server)
@@ -50,7 +43,7 @@ def server(httpd):
 @pytest.fixture(scope="module")
 def proxied(httpd):
     """Wants a PROXY header on each connection."""
-    with make(httpd, PROXY) as server:
+    with make(httpd, BASE + PROXY, PROXY) as server:
         yield server
 
 

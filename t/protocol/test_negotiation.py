@@ -8,30 +8,17 @@ import pytest
 from lib import clients, h2raw
 
 CONFIG = """
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-    Header always set x-vhost default
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    Header always set x-vhost one
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    Protocols http/1.1
-    Header always set x-vhost two
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName three.test
-    SSLEngine on
-    H2ModernTLSOnly off
-</VirtualHost>
 SSLProtocol all -SSLv3
 SSLCipherSuite ALL:@SECLEVEL=0
 """
+HOSTS = {
+    "localhost": "Header always set x-vhost default",
+    "one.test": "Header always set x-vhost one",
+    "two.test": """
+        Protocols http/1.1
+        Header always set x-vhost two""",
+    "three.test": "H2ModernTLSOnly off",
+}
 MODULES = "headers"
 
 TWO = ("h2", "http/1.1")

@@ -11,13 +11,8 @@ from lib import clients, h2raw
 BITS = {"localhost": 0, "one.test": 1, "two.test": 3, "three.test": 5,
         "four.test": 8}
 
-CONFIG = "".join("""
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName %s
-    SSLEngine on
-    H2Padding %d
-</VirtualHost>
-""" % item for item in BITS.items()) + """
+HOSTS = {name: "H2Padding %d" % bits for name, bits in BITS.items()}
+CONFIG = """
 H2Padding 8
 H2MaxSessionStreams 200
 <Location /push>

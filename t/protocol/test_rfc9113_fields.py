@@ -11,16 +11,9 @@ from lib.conform import (  # noqa: F401
 from lib.h2raw import PROTOCOL_ERROR
 from lib.malformed import CASES, case
 
-CONFIG = """
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-</VirtualHost>
-"""
+HOSTS = {
+    "one.test": "",
+}
 TLS = True
 
 M, S, A, P = ((":method", "GET"), (":scheme", "https"),

@@ -14,10 +14,7 @@ from lib.conform import (  # noqa: F401
 from lib.h2raw import HTTP_1_1_REQUIRED
 from lib.server import wait_for
 
-CONFIG = """
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName localhost
-    SSLEngine on
+HOST = """
     SSLCACertificateFile %s
     <Location /verified>
         SSLVerifyClient require
@@ -25,7 +22,6 @@ CONFIG = """
     <Location /ciphered>
         SSLCipherSuite ECDHE-RSA-AES256-GCM-SHA384
     </Location>
-</VirtualHost>
 """
 
 HELLO_REQUEST, CERTIFICATE_REQUEST = 0, 13
@@ -33,7 +29,8 @@ HELLO_REQUEST, CERTIFICATE_REQUEST = 0, 13
 
 @pytest.fixture(scope="module")
 def server(httpd, certs):
-    with httpd(CONFIG % os.path.join(certs, "server.crt")) as one:
+    host = HOST % os.path.join(certs, "server.crt")
+    with httpd(hosts={"localhost": host}) as one:
         one.write("index.html", "hello\n")
         one.write("verified/index.html", "verified\n")
         one.write("ciphered/index.html", "ciphered\n")

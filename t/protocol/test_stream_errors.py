@@ -4,22 +4,11 @@ import pytest
 
 from lib import h2raw
 
-CONFIG = """
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName one.test
-    SSLEngine on
-    H2MaxStreamErrors 2
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName two.test
-    SSLEngine on
-    H2MaxStreamErrors 0
-</VirtualHost>
-<VirtualHost 127.0.0.1:${TLS_PORT}>
-    ServerName three.test
-    SSLEngine on
-</VirtualHost>
-"""
+HOSTS = {
+    "one.test": "H2MaxStreamErrors 2",
+    "two.test": "H2MaxStreamErrors 0",
+    "three.test": "",
+}
 
 
 def files(server):

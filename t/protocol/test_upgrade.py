@@ -36,25 +36,16 @@ ScriptAlias /cgi/ ${HTDOCS}/cgi/
 <Location /push>
     H2PushResource /pushed
 </Location>
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName localhost
-</VirtualHost>
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName one.test
-    H2Upgrade off
-    <Location /on>
-        H2Upgrade on
-    </Location>
-</VirtualHost>
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName two.test
-    Protocols http/1.1
-</VirtualHost>
-<VirtualHost 127.0.0.1:${PORT}>
-    ServerName three.test
-    H2StreamMaxMemSize 2000
-</VirtualHost>
 """
+CLEARTEXT_HOSTS = {
+    "one.test": """
+        H2Upgrade off
+        <Location /on>
+            H2Upgrade on
+        </Location>""",
+    "two.test": "Protocols http/1.1",
+    "three.test": "H2StreamMaxMemSize 2000",
+}
 MODULES = "headers remoteip cgid alias authn_core authn_file auth_basic"
 MODULES += " authz_user dir"
 

@@ -451,11 +451,9 @@ def test_upload_to_a_full_disk(httpd, small_disk):
 
 def test_logs_on_a_full_disk(httpd):
     """Clients do not suffer."""
-    server = httpd("CustomLog /dev/full test\n"
-                   "<VirtualHost 127.0.0.1:${TLS_PORT}>\n"
-                   "ServerName localhost\nSSLEngine on\n"
-                   "ErrorLog /dev/full\nCustomLog /dev/full test\n"
-                   "LogLevel debug\n</VirtualHost>\n")
+    server = httpd("CustomLog /dev/full test\n", hosts={
+        "localhost": "ErrorLog /dev/full\nCustomLog /dev/full test\n"
+                     "LogLevel debug"})
     files(server)
     with server, server.h2() as c:
         many = [c.get("/file") for _ in range(20)]

@@ -150,12 +150,9 @@ exec cat >>$1
 @pytest.fixture
 def piped(httpd):
     """Access and error log go through pipes."""
-    server = httpd('CustomLog "|%s ${DIR}/run/piped" test\n'
-                   "<VirtualHost 127.0.0.1:${TLS_PORT}>\n"
-                   "ServerName localhost\nSSLEngine on\n"
-                   'ErrorLog "|%s ${DIR}/run/errors"\n'
-                   "LogLevel debug\n</VirtualHost>\n"
-                   % (("${HTDOCS}/reader",) * 2))
+    server = httpd('CustomLog "|${HTDOCS}/reader ${DIR}/run/piped" test\n',
+                   hosts={"localhost": "LogLevel debug\n"
+                          'ErrorLog "|${HTDOCS}/reader ${DIR}/run/errors"'})
     files(server)
     server.write("reader", READER, 0o755)
     with server:
