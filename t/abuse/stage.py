@@ -57,9 +57,9 @@ CODES = {value: name for name, value in vars(h2raw).items()
 MANY = 0
 
 
-def row(number, name, log=None, lines=1, extra=20, needs=None,
-        growth=GROWTH, kept=KEPT, held=None):
-    """Marks the test of a row of the table, and has its stage watch it.
+def row_mark(number, name, log=None, lines=1, extra=20, needs=None,
+             growth=GROWTH, kept=KEPT, held=None):
+    """The mark of a row of the table, for a parameter of a judged test.
 
     log: pattern of what mod_h2x logs; None: nothing.  lines: how often, or
     MANY: once or more.
@@ -71,14 +71,22 @@ def row(number, name, log=None, lines=1, extra=20, needs=None,
     child serve them; they are looked at more strictly then: see
     Stage.best_of_runs().
     """
-    def mark(test):
-        @functools.wraps(test)
-        def judged(stage, **kw):
-            stage.judge(functools.partial(test, stage, **kw))
-        return pytest.mark.row(
-            number=number, name=name, log=log, lines=lines, extra=extra,
-            needs=needs, growth=growth, kept=kept, held=held)(judged)
-    return mark
+    return pytest.mark.row(number=number, name=name, log=log, lines=lines,
+                           extra=extra, needs=needs, growth=growth, kept=kept,
+                           held=held)
+
+
+def judged(test):
+    """Has the stage of a test watch it."""
+    @functools.wraps(test)
+    def watched(stage, **kw):
+        stage.judge(functools.partial(test, stage, **kw))
+    return watched
+
+
+def row(*args, **kw):
+    """Marks the test of a row, as row_mark(), and has its stage watch it."""
+    return lambda test: row_mark(*args, **kw)(judged(test))
 
 
 class Wrong(AssertionError):

@@ -8,7 +8,7 @@ import pytest
 
 from lib import backend, h2raw, inside, malformed, upgrade
 from lib.h2raw import ContinuationFrame, HeadersFrame
-from stage import CODES, MANY, row
+from stage import CODES, MANY, judged, row, row_mark
 
 CONFIG = """
 H2StreamTimeout 30
@@ -90,15 +90,16 @@ def test_tiny_list(stage):
 
 
 @pytest.mark.parametrize("size", [
-    pytest.param(16384, marks=row(
+    pytest.param(16384, marks=row_mark(
         6, "CONTINUATION flood (CVE-2024-27316)",
         r"too many CONTINUATION frames"), id="fields"),
-    pytest.param(-1, marks=row(
+    pytest.param(-1, marks=row_mark(
         6, "CONTINUATION flood, malformed", r"too many CONTINUATION frames"),
         id="malformed"),
-    pytest.param(0, marks=row(
+    pytest.param(0, marks=row_mark(
         7, "empty CONTINUATION frames", r"too many CONTINUATION frames"),
         id="empty")])
+@judged
 def test_continuations(stage, size):
     """Each frame has a moment to be answered."""
     c = stage.connect()
