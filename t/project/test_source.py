@@ -453,6 +453,22 @@ def read_utf8(path):
 def test_directives_are_tested():
     assert sorted(directives.ALL) == sorted(registered())
     tests = "".join(read_utf8(path) for path in tracked("t/*/test_*.py")
-                    if path != "t/features/test_directive_values.py")
+                    if path not in ("t/features/test_directive_values.py",
+                                    "t/project/test_source.py"))
     for name in registered():
         assert re.search(r"\b%s\b" % name, tests), name
+
+
+# --- tests ---
+
+def test_framework_has_no_circle():
+    """No two files of t/lib import each other, in functions neither."""
+    arrows = sources.Arrows()
+    for path in tracked("t/lib/*.py"):
+        for names in re.findall(r"^ *from \.(\w*) import ([^#\n]*)",
+                                read_utf8(path), re.M):
+            mine = re.findall(r"(\w+)(?: as \w+)?", names[1])
+            for name in [names[0]] if names[0] else mine:
+                arrows.add(os.path.basename(path), name + ".py", name)
+    assert ("server.py", "h2raw.py") in arrows
+    assert not sources.circular(arrows)
