@@ -128,7 +128,7 @@ def test_has_a_row(path):
 
 
 def test_names_of_files_are_unique():
-    """Log lines show no folder."""
+    """A log line may show a name without its folder."""
     names = [os.path.basename(path) for path in SOURCES + HEADERS]
     assert len(set(names)) == len(names)
 
