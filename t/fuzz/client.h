@@ -10,7 +10,7 @@
 #define CLIENT_NO_SETTINGS "\0\0\0\4\0\0\0\0\0"
 
 /** How long a server may take for what it has to do. */
-#define CLIENT_PATIENCE_MS 10000
+#define CLIENT_PATIENCE_MS 30000
 
 /** Hooks that count httpd's connections; call it when hooks are registered. */
 void client_register_hooks(void);
