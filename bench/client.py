@@ -90,6 +90,11 @@ class Client:
         self.send(*paths)
         self.wait(lambda: not self.open)
 
+    def allow(self, window):
+        """Gives each stream another window."""
+        self.sock.sendall(frame(SETTINGS, 0, 0,
+                                struct.pack('>HI', 4, window)))
+
     def ping(self):
         """Fails when the connection is no longer there."""
         self.sock.sendall(frame(PING, 0, 0, b'8 octets'))

@@ -65,6 +65,7 @@ def make_pages(root):
     pages['/ssi/text.txt'] = text(8000)
     pages['/ssi/a.shtml'] = 2 * '<!--#include virtual="text.txt" -->\n'
     pages['/br/style.css'] = pages['/deflate/style.css'] = style_sheet(60000)
+    pages['/deflate/small.css'] = style_sheet(20000)
     for path, content in pages.items():
         with open(root + path, 'w') as out:
             out.write(content)

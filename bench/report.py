@@ -16,6 +16,7 @@ TWINS = {       # work over HTTP/2: the rows of HTTP/1.1 to compare it with,
 CPU = 'server_cpu_us'
 DETAILS = {
     CPU: 'processor time of the server for a request, µs',
+    'latency_us': 'median time until a response is whole, µs',
     'threads': 'threads more than before',
     'busy': 'busy threads more than before, by mod_status'}
 SCALING = {

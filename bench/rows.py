@@ -21,6 +21,7 @@ CIPHER = 'TLS_AES_128_GCM_SHA256'
 TLS = ('TLS Protocol: TLSv1.3', 'Cipher: ' + CIPHER,
        'Server Temp Key: X25519 253 bits')
 HELD = 1000             # connections of the memory rows
+STALLED, STREAMS = 100, 50      # connections with so many streams each
 BIG = '/10m.bin'
 HTTPD = ('h2x', 'other', 'stock')
 WEB_DAV = (*HTTPD, 'nginx')
@@ -203,10 +204,35 @@ def page(server, seconds):
     return statistics.median(times), {'loads': len(times)}
 
 
+class Paced:
+    """Microseconds of the server's processor time for a request, where `c`
+    connections make `rate` requests a second each, by turns."""
+    def __init__(self, c, rate):
+        self.c, self.rate = c, rate
+
+    def __call__(self, server, seconds):
+        gap = 1 / (self.c * self.rate)
+        count, times = self.c * max(5, round(seconds * self.rate)), []
+        with connections(server) as clients:
+            for _ in range(self.c):
+                clients.append(Client(server.tls, FILES))
+                clients[-1].get('/1k.png')
+            time.sleep(gap)
+            begin, cpu = time.monotonic(), server.cpu()
+            for i in range(count):
+                asked = time.monotonic()
+                clients[i % self.c].get('/1k.png')
+                times.append(time.monotonic() - asked)
+                time.sleep(max(0, begin + (i + 1) * gap - time.monotonic()))
+            value = (server.cpu() - cpu) / count * 1e6
+        return value, {'requests': count,
+                       'latency_us': statistics.median(times) * 1e6}
+
+
 @contextlib.contextmanager
 def connections(server):
-    """A list of connections that are closed in the end; the server has just
-    been started."""
+    """A list of connections that are closed in the end; the server may have
+    just been started."""
     clients = []
     try:
         Load('/1k.png', 4, 4).run(server, 400)      # warms it up
@@ -258,6 +284,23 @@ def stalled(window):
             other.close()
             return value, more
     return measure
+
+
+def stalled_streams(server, _):
+    """MB that connections add which make many small requests each and allow
+    nothing of the responses.  All are had in the end."""
+    with connections(server) as clients:
+        before = settled(server.pss)
+        for _ in range(STALLED):
+            clients.append(Client(server.tls, FILES, window=0))
+            clients[-1].send(*['/1k.png'] * STREAMS)
+        for client in clients:
+            client.ping()
+        value = (settled(server.pss) - before) / 1024
+        for client in clients:
+            client.allow(65535)
+            client.wait(lambda: not client.open)
+        return value, {}
 
 
 def begin(server, window, before):
@@ -340,6 +383,15 @@ def uploads():
                        needs='module' if method == 'POST' else None)
 
 
+def paced():
+    for name, title, c, rate in (
+            ('paced-1', 'one connection, one a second', 1, 1),
+            ('paced-20', '20 x 50 a second', 20, 50),
+            ('paced-100', '100 x 10 a second', 100, 10)):
+        yield Row(name, 'processor time of a request: ' + title, 'µs',
+                  Paced(c, rate), few=True)
+
+
 def far_away():
     yield Row('far-down', '10 MB file over 50 ms round trip', 'ms',
               Far(Load(BIG, 1, 1)), few=True, setup='dynamic', needs='way')
@@ -357,6 +409,9 @@ def memory():
             ('stalled-window', 'memory: the same, window of 64 KB used up',
              stalled(65535))):
         yield Row(name, title, 'KB', measure, few=True, fresh=True)
+    yield Row('stalled-streams', 'memory: %d x %d GETs of 1 KB, window 0 (PSS)'
+              % (STALLED, STREAMS), 'MB', stalled_streams, few=True,
+              fresh=True)
 
 
 def behind_slow():
@@ -408,8 +463,7 @@ def sites():
             ('brotli', '60 KB of CSS, mod_brotli', '/br/style.css',
              lambda body: 1000 < len(body) < 30000, 'br', 'brotli'),
             ('deflate', '60 KB of CSS, mod_deflate', '/deflate/style.css',
-             lambda body: len(zlib.decompress(body, 31)) == 60000, 'gzip',
-             None),
+             is_style_sheet(60000), 'gzip', None),
             ('node', 'page by Node, proxied', '/node/', is_page, None, 'node'),
             ('php', 'page by php-fpm', '/php/page.php', is_page, None,
              'php')):
@@ -420,10 +474,28 @@ def sites():
                       servers=(*HTTPD, 'http1'), setup='site', needs=needs)
 
 
+def compressed():
+    """Style sheets by mod_deflate without what other sites load; by nginx with
+    gzip at the same level."""
+    for size, path in (60, '/deflate/style.css'), (20, '/deflate/small.css'):
+        for c, m in (1, 10), (8, 10):
+            yield Row('deflate%d-%dx%d' % (size, c, m),
+                      '%d KB of CSS, compressed, %d x %d' % (size, c, m),
+                      'req/s', Site(path, c, m, is_style_sheet(size * 1000),
+                                    'gzip'), section='site',
+                      servers=(*HTTPD, 'http1', 'nginx'))
+
+
+def is_style_sheet(size):
+    """Does gzip make it of so much?"""
+    return lambda body: len(zlib.decompress(body, 31)) == size
+
+
 def is_page(body):
     """Of page.js or page.php."""
     return body.count(b'<li>') == 100 and body.endswith(b'</html>\n')
 
 
-ROWS = [*small_files(), *proxied(), *uploads(), *far_away(), *memory(),
-        *behind_slow(), *sites(), *http1(), *scaling()]
+ROWS = [*small_files(), *paced(), *proxied(), *uploads(), *far_away(),
+        *memory(), *behind_slow(), *sites(), *compressed(), *http1(),
+        *scaling()]

@@ -196,11 +196,8 @@ class Server:
 
     def cpu(self):
         """Processor seconds used so far by the server's processes."""
-        ticks = 0
-        for pid in self.pids():
-            with open('/proc/%d/stat' % pid) as f:
-                ticks += sum(map(int, f.read().rsplit(')')[-1].split()[11:13]))
-        return ticks / os.sysconf('SC_CLK_TCK')
+        # see clock_getcpuclockid(3), which Python has for threads alone
+        return sum(time.clock_gettime(~pid << 3 | 2) for pid in self.pids())
 
     def pss(self):
         """Memory in KB; a page shared by n processes counts 1/n for each."""

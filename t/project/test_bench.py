@@ -25,6 +25,7 @@ import delay    # noqa: E402
 import files    # noqa: E402
 import report   # noqa: E402
 import rows     # noqa: E402
+import servers  # noqa: E402
 
 SVG = "{http://www.w3.org/2000/svg}"
 RUN = {
@@ -196,6 +197,14 @@ def test_own_readme_has_the_marks():
     report.update_readme(os.path.join(TOP, "README.md"))
 
 
+def test_processor_time():
+    """Of a process, as it knows it itself."""
+    of_one = types.SimpleNamespace(pids=lambda: [os.getpid()])
+    before = time.process_time()
+    between = servers.Server.cpu(of_one)
+    assert before <= between <= time.process_time()
+
+
 # --- what it refuses ---
 
 OUTPUT = """\
@@ -323,6 +332,27 @@ def test_quick_row(tmp_path):
         assert row["ratios"]["nginx"] > 0
     assert "1 KB file, 1 x 1, req/s" in run.stdout
     ElementTree.parse(str(tmp_path / "latest.svg"))
+
+
+@needs_bench
+def test_quiet_rows(tmp_path):
+    """Those where processors have nothing to do most of the time, or memory
+    counts; and compression beside nginx."""
+    run = bench(tmp_path, "--rows",
+                "paced-20,stalled-streams,deflate20-1x10", "--servers",
+                "h2x,nginx")
+    assert run.returncode == 0, run.stderr
+    written = json.loads((tmp_path / "latest.json").read_text())
+    assert [row["id"] for row in written["rows"]] == [
+        "paced-20", "stalled-streams", "deflate20-1x10"]
+    paced = written["rows"][0]["servers"]
+    for row in written["rows"]:
+        assert set(row["servers"]) == {"h2x", "nginx"}
+        assert all(c["median"] > 0 for c in row["servers"].values())
+    assert paced["h2x"]["requests"] == 500
+    assert 0 < paced["h2x"]["latency_us"] < 1e6 * PATIENCE
+    assert "20 KB of CSS, compressed, 1 x 10, req/s" in run.stdout
+    assert report.DETAILS["latency_us"] in run.stdout
 
 
 @needs_bench
