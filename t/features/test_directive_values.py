@@ -40,7 +40,7 @@ def good_values():
 
 
 @STRICT
-@pytest.mark.parametrize("name,value,allowed", bad_values())
+@pytest.mark.parametrize("name,value,allowed", list(bad_values()))
 def test_bad_value(configtest, name, value, allowed):
     """Refused by a line that names directive, value and what is allowed."""
     accepted, said = configtest('%s "%s"' % (name, value))
@@ -61,7 +61,7 @@ def test_number_of_arguments(configtest, name, arguments):
 
 
 @STRICT
-@pytest.mark.parametrize("name,values", good_values())
+@pytest.mark.parametrize("name,values", list(good_values()))
 def test_good_values(configtest, name, values):
     lines = "\n".join("%s %s" % (name, v) for v in values)
     accepted, said = configtest(lines + "\n" + lines.lower())

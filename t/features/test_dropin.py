@@ -480,7 +480,7 @@ def logged_variables(pair):
     return seen
 
 
-@pytest.mark.parametrize("index,name", enumerate(VARIABLES))
+@pytest.mark.parametrize("index,name", list(enumerate(VARIABLES)))
 def test_same_variables_in_logs(logged_variables, index, name):
     """H2_PUSHED and H2_PUSHED_ON are empty for what is not pushed."""
     one, other = ({path: values[index] for path, values in of.items()}
