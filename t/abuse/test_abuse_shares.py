@@ -249,7 +249,7 @@ def first_page(stage):
             start = time.monotonic()
             c.wait(*c.burst(["/t/wait?ms=100"] * 10))
             return time.monotonic() - start
-    return min(one() for _ in range(5))
+    return min(one() for _ in range(3))
 
 
 @not_yet("that one of its streams goes on excuses all of a connection, which "
@@ -271,7 +271,7 @@ def test_all_threads(stage):
         c.pump(lambda: sum(len(r.body) for r in rs) >= 65535)
         beside = first_page(stage)
         with contextlib.suppress(h2raw.Timeout):
-            c.pump(lambda: left() <= FEW, 3 * STREAM_TIMEOUT)
+            c.pump(lambda: left() <= FEW, 2 * STREAM_TIMEOUT)
     stage.tell("%d of 100 go on after %.0f s" % (
         left(), time.monotonic() - start))
     stage.note("a page of slow parts %.0f ms, idle %.0f ms", beside * 1e3,
@@ -308,7 +308,7 @@ def test_descriptors(stage):
     for count in 6 * [95] + 30 * [1] + [0]:
         start = time.monotonic()
         with contextlib.suppress(OSError, h2raw.Timeout):
-            cs.append(stage.connect(tls=True, timeout=2 * PROMPT, settings={
+            cs.append(stage.connect(tls=True, timeout=1.5 * PROMPT, settings={
                 h2raw.INITIAL_WINDOW_SIZE: 0}))
         slowest = max(slowest, time.monotonic() - start)
         if slowest > PROMPT * PATIENCE:
@@ -317,7 +317,7 @@ def test_descriptors(stage):
     small = cs[0].get("/page.html")
     with contextlib.suppress(ServerError):
         wait_for(lambda: [c.poll() for c in cs] and all(
-            r.status for r in asked + [small]), 2 * PROMPT)
+            r.status for r in asked + [small]), PROMPT)
     found = collections.Counter(str(r.status) for r in asked)
     stage.tell("%d served, %d refused, %d wait" % (
         found["200"], found["503"], found["None"]))
