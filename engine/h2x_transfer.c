@@ -116,16 +116,13 @@ void h2x_drive_rest_locked(h2x_drive *drive)
 /*
  * Lets the client see that there will be no more after an error (RFC 9113,
  * section 5.4.1), when the connection thread is busy and cannot close the
- * connection yet. Not otherwise: httpd closes what cannot be written to at
- * once, and what the client has not read yet may be lost.
+ * connection yet. Otherwise httpd does that next, and says it in TLS first.
  */
-static void say_goodbye(const h2x_drive *drive)
+static void say_goodbye(h2x_drive *drive)
 {
-    if (h2x_drive_is_shared(drive) && !drive->c1->aborted
-        && h2x_session_has_failed(drive->session)
-        && !drive->c1->data_in_output_filters) {
-        apr_socket_shutdown(ap_get_conn_socket(drive->c1),
-                            APR_SHUTDOWN_WRITE);
+    if (h2x_drive_is_shared(drive) && h2x_session_has_failed(drive->session)
+        && h2x_io_is_writable(&drive->io)) {
+        h2x_io_shut(&drive->io);
     }
 }
 

@@ -15,6 +15,7 @@
 typedef struct h2x_io {
     conn_rec *c1;
     int may_block;          /* the connection ends, and may be flushed */
+    int is_shut;            /* the client was told that no more comes */
     apr_size_t size;        /* what may be written at once */
     char *read;             /* what came from the socket; of malloc(), NULL
                                when there is none */
@@ -45,6 +46,12 @@ void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s);
 
 /** Lets others flush the connection, which may block, as it ends. */
 void h2x_io_end(h2x_io *io);
+
+/**
+ * Lets the client see that no more comes, though the connection is not closed
+ * yet. Only when h2x_io_is_writable(). What others write later is dropped.
+ */
+void h2x_io_shut(h2x_io *io);
 
 /**
  * Offers the socket again what the filters hold.

@@ -151,12 +151,20 @@ static int says_too_much(h2x_io *io, apr_bucket_brigade *bb)
  * goes out with what is written next, or when the socket is writable.
  * The core writes to the socket for each record; of what is sent together, it
  * gets all records as one. To copy them costs less than a system call each.
+ * When nothing can be written any more, it drops what mod_ssl says at the end:
+ * the core would fail with that, and httpd would close the socket at once. If
+ * the client has said more by then, the kernel sends a reset, and what the
+ * client has not read yet may be lost.
  */
 static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
 {
     h2x_io *io = f->ctx;
     apr_bucket *b, *next;
 
+    if (io->is_shut) {
+        apr_brigade_cleanup(bb);
+        return APR_SUCCESS;
+    }
     for (b = APR_BRIGADE_FIRST(bb);
          !io->may_block && b != APR_BRIGADE_SENTINEL(bb); b = next) {
         next = APR_BUCKET_NEXT(b);
@@ -284,6 +292,12 @@ void h2x_io_end(h2x_io *io)
     io->may_block = 1;
     io->read_at = io->read_len; /* nobody will take that any more */
     h2x_io_rest(io);
+}
+
+void h2x_io_shut(h2x_io *io)
+{
+    io->is_shut = 1;
+    apr_socket_shutdown(ap_get_conn_socket(io->c1), APR_SHUTDOWN_WRITE);
 }
 
 /* The core blocks when it holds more than FlushMaxThreshold (64 KB). */

@@ -1,11 +1,13 @@
 """What was read from a socket before anybody wants it: it is dealt with when
-the client says no more, and freed with the connection."""
+the client says no more, and freed with the connection.  What a client says
+after an error does no harm."""
 
+import socket
 import time
 
 import pytest
 
-from lib import h2raw
+from lib import h2raw, inside
 from lib.h2raw import (DataFrame, GoAwayFrame, HeadersFrame, PingFrame,
                        INITIAL_WINDOW_SIZE)
 from lib.server import SANITIZE, wait_for
@@ -22,22 +24,35 @@ def files(server):
     server.write("big", b"x" * (32 << 20))
 
 
+def ports(sock):
+    """The server's and the client's."""
+    return [name[1] for name in (sock.getpeername(), sock.getsockname())]
+
+
 def connect(server, tls):
     """A client that can keep little."""
     sock = server.connect(tls, receive=4096)
-    port = sock.getsockname()[1]
     return h2raw.Connection(sock, settings={INITIAL_WINDOW_SIZE: 1 << 30},
-                            windows=False, timeout=15), port
+                            windows=False, timeout=15), ports(sock)
 
 
-def unsent(port):
-    """What the kernel holds of the server's, for a client."""
+def queues(between):
+    """What the kernel holds of the server's for a client, and of a client's
+    for the server."""
     with open("/proc/net/tcp") as f:
         for line in list(f)[1:]:
             fields = line.split()
-            if int(fields[2].split(":")[1], 16) == port:
-                return int(fields[4].split(":")[0], 16)
-    return 0
+            if between == [int(end.split(":")[1], 16) for end in fields[1:3]]:
+                return [int(size, 16) for size in fields[4].split(":")]
+    return [0, 0]
+
+
+def unsent(between):
+    return queues(between)[0]
+
+
+def unread(between):
+    return queues(between)[1]
 
 
 def head(c, path, end=True):
@@ -54,7 +69,7 @@ def head(c, path, end=True):
 def test_stuck(server, tls, pings):
     """What was read while the client took nothing is not forgotten when it
     takes all."""
-    c, port = connect(server, tls)
+    c, between = connect(server, tls)
     with c:
         assert c.request(path="/index.html").status == 200
         # the connection stays with us while this one runs
@@ -64,7 +79,7 @@ def test_stuck(server, tls, pings):
         # as much as makes the server wait for the client, and no more
         before = -1
         for _ in range(100):
-            now = unsent(port)
+            now = unsent(between)
             if now and now < before + 8000:
                 break
             before = now
@@ -113,3 +128,23 @@ def test_leak(server, tls):
     junk(server, 400, tls)
     grown = server.rss() - before
     assert grown < 6 << 20, "grew by %d KB" % (grown >> 10)
+
+
+@pytest.mark.h2x_only("closes after the handler")
+@pytest.mark.parametrize("tls", [True, False], ids=["h2", "h2c"])
+def test_more_after_an_error(server, tls):
+    """While a handler runs, the client is told of the error (RFC 9113, 5.4.1);
+    when that has ended, what the client said meanwhile resets nothing."""
+    inside.close_gates(server)
+    with server.h2(tls=tls) as c:
+        between = ports(c.sock)
+        c.get("/t/wait?gate=1")
+        c.ping()
+        c.raw_frame(0x0, 0, 0, b"x")    # DATA of no stream
+        c.until(lambda: c.goaways)
+        assert not c.pump(lambda: False) and c.eof
+        c.raw_frame(0x6, 0, 0, b"12345678")
+        wait_for(lambda: unread(between), 10, "what the client says")
+        inside.open_gate(server, 1)
+        wait_for(lambda: not unread(between), 10, "httpd to read it")
+        assert c.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
