@@ -19,6 +19,7 @@
 
 #include "h2x.h"
 #include "h2x_clock.h"
+#include "h2x_guard.h"
 #include "h2x_stream.h"
 
 /* How many streams a store keeps, how many of these after a while, how many it
@@ -464,6 +465,58 @@ apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
     return APR_SUCCESS;
 }
 
+/* Is there something to take? */
+static int has_input(const h2x_stream *stream, apr_off_t whole)
+{
+    return stream->in_ended || stream->in_cut
+           || (stream->in_first && (whole < 0 || stream->in_bytes < whole));
+}
+
+apr_status_t h2x_stream_await_input_locked(h2x_stream *stream,
+                                           apr_off_t whole,
+                                           apr_read_type_e block,
+                                           apr_interval_time_t timeout)
+{
+    apr_interval_time_t left = stream->timeout - stream->in_debt;
+    apr_time_t deadline = 0, since = 0;
+    apr_status_t rv = APR_SUCCESS;
+
+    while (rv == APR_SUCCESS && !has_input(stream, whole)) {
+        if (stream->is_closed) {
+            return APR_ECONNABORTED;
+        }
+        if (block == APR_NONBLOCK_READ) {
+            h2x_stream_seen_locked(stream);
+            return APR_EAGAIN;
+        }
+        if (!since) {
+            since = h2x_clock_now();
+            deadline = since
+                + (timeout >= 0 && timeout < left ? timeout : left);
+            stream->owner->need_input_locked(stream->owner_baton, stream);
+            continue;
+        }
+        stream->owner->may_wait_locked(stream->owner_baton, stream);
+        rv = h2x_stream_wait_locked(stream, deadline);
+    }
+    if (since) {
+        stream->in_debt += h2x_clock_now() - since;
+    }
+    return rv;
+}
+
+/*
+ * What a client sends makes up for what it was waited for. When it has a
+ * response already, both sides may take their time between what they say.
+ */
+static void pay_debt(h2x_stream *stream, apr_size_t len)
+{
+    if (stream->in_debt) {
+        stream->in_debt = stream->responded ? 0
+            : -h2x_guard_advance(-stream->in_debt, 0, len, stream->min_rate);
+    }
+}
+
 apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks)
 {
     h2x_chunk *chunk;
@@ -476,6 +529,7 @@ apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks)
     for (chunk = *chunks; chunk; chunk = chunk->next) {
         len += chunk->len;
     }
+    pay_debt(stream, len);
     return len;
 }
 
@@ -496,4 +550,59 @@ void h2x_stream_drop_output_locked(h2x_stream *stream)
     h2x_lock_check(stream->lock);
     stream->wasted += stream->out.memory;
     h2x_segments_clear(&stream->out);
+}
+
+/* Waits while the stream has more than it may, and the client takes some. */
+static apr_status_t await_room_locked(h2x_stream *stream)
+{
+    apr_time_t since = 0;
+    apr_status_t rv = APR_SUCCESS;
+
+    while (rv == APR_SUCCESS && !stream->is_closed && !stream->out_ended
+           && stream->owner->is_full_locked(stream->owner_baton, stream)) {
+        if (!since) {
+            since = h2x_clock_now();
+            stream->owner->may_wait_locked(stream->owner_baton, stream);
+            continue;
+        }
+        rv = h2x_stream_wait_locked(stream, since + stream->timeout);
+        if (rv != APR_SUCCESS
+            && !stream->owner->waits_for_client_locked(stream->owner_baton,
+                                                       stream, since)) {
+            since = h2x_clock_now(); /* it is others' turn */
+            rv = APR_SUCCESS;
+        }
+        if (stream->progress > since) {
+            since = stream->progress;
+            rv = APR_SUCCESS;
+        }
+    }
+    if (rv != APR_SUCCESS) {
+        stream->progress = since;
+    }
+    /* closed because all was sent is as good as sent */
+    return stream->is_closed && !stream->end_sent ? APR_ECONNABORTED : rv;
+}
+
+apr_status_t h2x_stream_publish(h2x_stream *stream, h2x_pending *pending,
+                                h2x_segments *row, h2x_output_end end,
+                                int flush, apr_size_t *returned)
+{
+    apr_status_t rv;
+
+    h2x_lock_acquire(stream->lock);
+    h2x_stream_append_locked(stream, pending);
+    h2x_segments_move(&stream->out, row);
+    stream->out_ended |= (end != H2X_OUTPUT_GOES_ON);
+    stream->out_failed |= (end == H2X_OUTPUT_FAILS);
+    if (!stream->is_closed) {
+        stream->owner->output_locked(stream->owner_baton, stream, flush);
+    }
+    rv = await_room_locked(stream);
+    if (stream->is_closed) {
+        h2x_stream_drop_output_locked(stream);
+    }
+    *returned = stream->out.returned;
+    h2x_lock_release(stream->lock);
+    return rv;
 }

@@ -117,6 +117,13 @@ typedef struct h2x_pending {
     h2x_head *head;        /* NULL when there are just promises */
 } h2x_pending;
 
+/** How a piece of output ends. */
+typedef enum {
+    H2X_OUTPUT_GOES_ON,
+    H2X_OUTPUT_ENDS,
+    H2X_OUTPUT_FAILS /* half-way: the stream will be reset */
+} h2x_output_end;
+
 typedef struct h2x_stream h2x_stream;
 
 /** What a stream asks of those who drive its session. */
@@ -301,11 +308,43 @@ apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
                                     apr_size_t len);
 
 /**
+ * Waits until there is something to take: bytes of the body, or its end. The
+ * runner; lock held, which is free meanwhile.
+ * @param whole so many bytes are the rest of the body, and are not taken before
+ *        its end has come; -1: any may be taken
+ * @param block APR_NONBLOCK_READ: does not wait
+ * @param timeout how long, in microseconds, if that is less than the client has
+ *        left; negative: it has all that
+ * @return APR_SUCCESS, APR_EAGAIN, APR_TIMEUP; APR_ECONNABORTED when the stream
+ *         is closed
+ */
+apr_status_t h2x_stream_await_input_locked(h2x_stream *stream,
+                                           apr_off_t whole,
+                                           apr_read_type_e block,
+                                           apr_interval_time_t timeout);
+
+/**
  * Takes all bytes of the body that are there; runner. The caller frees the
  * data and the chunks with free().
  * @return how many
  */
 apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks);
+
+/**
+ * Gives the stream what goes out next, and waits while it has more than it may
+ * and the client takes some. The runner; no lock held.
+ * @param pending goes before the body; NULL: nothing does
+ * @param row  of the body, is empty afterwards
+ * @param end  what this ends with
+ * @param flush it shall go out at once
+ * @param returned is set to how many borrowed segments were done with, as
+ *        h2x_segments counts them
+ * @return APR_SUCCESS, APR_TIMEUP; APR_ECONNABORTED when the stream is closed,
+ *         and not because all was sent
+ */
+apr_status_t h2x_stream_publish(h2x_stream *stream, h2x_pending *pending,
+                                h2x_segments *row, h2x_output_end end,
+                                int flush, apr_size_t *returned);
 
 /** Drops what the runner has not taken; the body ends there, half-way. Lock
  * held. */

@@ -12,9 +12,7 @@
 #include <util_filter.h>
 
 #include "h2x.h"
-#include "h2x_clock.h"
 #include "h2x_filter.h"
-#include "h2x_guard.h"
 #include "h2x_stream.h"
 
 static ap_filter_rec_t *in_filter;
@@ -88,70 +86,13 @@ static void end_body(in_ctx *ctx, const apr_table_t *trailers)
     ctx->ended = 1;
 }
 
-/*
- * Is there something to take? When trailers are announced behind a body of
- * known length, its last bytes wait for them, as nobody asks for more.
- */
-static int has_input(const in_ctx *ctx)
+/* How long modules wait: they set the timeout of the socket. */
+static apr_interval_time_t socket_timeout(const h2x_stream *stream)
 {
-    const h2x_stream *stream = ctx->stream;
-
-    return stream->in_ended || stream->in_cut
-           || (stream->in_first
-               && (!ctx->awaits_end || stream->in_bytes < ctx->left));
-}
-
-/* How long to wait: modules ask for less by the timeout of the socket. */
-static apr_interval_time_t patience(const h2x_stream *stream)
-{
-    apr_interval_time_t left = stream->timeout - stream->in_debt;
     apr_interval_time_t timeout = -1;
 
     apr_socket_timeout_get(ap_get_conn_socket(stream->c2), &timeout);
-    return (timeout >= 0 && timeout < left) ? timeout : left;
-}
-
-/* Waits until the stream has input, or its end, or is gone. */
-static apr_status_t await_input_locked(const in_ctx *ctx,
-                                       apr_read_type_e block)
-{
-    h2x_stream *stream = ctx->stream;
-    apr_time_t deadline = 0, since = 0;
-    apr_status_t rv = APR_SUCCESS;
-
-    while (rv == APR_SUCCESS && !has_input(ctx)) {
-        if (stream->is_closed) {
-            return APR_ECONNABORTED;
-        }
-        if (block == APR_NONBLOCK_READ) {
-            h2x_stream_seen_locked(stream);
-            return APR_EAGAIN;
-        }
-        if (!since) {
-            since = h2x_clock_now();
-            deadline = since + patience(stream);
-            stream->owner->need_input_locked(stream->owner_baton, stream);
-            continue;
-        }
-        stream->owner->may_wait_locked(stream->owner_baton, stream);
-        rv = h2x_stream_wait_locked(stream, deadline);
-    }
-    if (since) {
-        stream->in_debt += h2x_clock_now() - since;
-    }
-    return rv;
-}
-
-/*
- * What a client sends makes up for what it was waited for. When it has a
- * response already, both sides may take their time between what they say.
- */
-static void pay_debt(h2x_stream *stream, apr_size_t len)
-{
-    if (stream->in_debt) {
-        stream->in_debt = stream->responded ? 0
-            : -h2x_guard_advance(-stream->in_debt, 0, len, stream->min_rate);
-    }
+    return timeout;
 }
 
 /* Moves what the stream has into the brigade. */
@@ -169,11 +110,14 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
         return APR_EOF;
     }
     h2x_lock_acquire(stream->lock);
-    rv = await_input_locked(ctx, block);
+    /* when trailers are announced behind a body of known length, its last
+     * bytes wait for them, as nobody asks for more */
+    rv = h2x_stream_await_input_locked(stream,
+                                       ctx->awaits_end ? ctx->left : -1,
+                                       block, socket_timeout(stream));
     if (rv == APR_SUCCESS) {
         len = h2x_stream_take_locked(stream, &chunks);
         ctx->left -= len;
-        pay_debt(stream, len);
         ended = stream->in_ended || stream->in_cut;
         /* until it has ended, more may come */
         trailers = stream->in_ended ? stream->in_trailers : NULL;

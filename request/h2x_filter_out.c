@@ -19,7 +19,6 @@
 
 #include "h2x.h"
 #include "h2x_announce.h"
-#include "h2x_clock.h"
 #include "h2x_field.h"
 #include "h2x_filter.h"
 #include "h2x_stream.h"
@@ -75,55 +74,6 @@ static void reclaim(out_ctx *ctx, apr_size_t returned)
     }
 }
 
-/* Gives the stream what has been collected. */
-static void give_to_stream_locked(out_ctx *ctx, int flush)
-{
-    h2x_stream *stream = ctx->stream;
-
-    h2x_stream_append_locked(stream, ctx->pending);
-    ctx->pending = NULL;
-    ctx->next_pending = &ctx->pending;
-    h2x_segments_move(&stream->out, &ctx->row);
-    stream->out_ended |= ctx->ended;
-    stream->out_failed |= ctx->failed;
-    if (!stream->is_closed) {
-        stream->owner->output_locked(stream->owner_baton, stream,
-                                     flush || stream->unbuffered);
-    }
-}
-
-/* Waits while the stream has more than it may, and the client takes some. */
-static apr_status_t await_room_locked(h2x_stream *stream)
-{
-    apr_time_t since = 0;
-    apr_status_t rv = APR_SUCCESS;
-
-    while (rv == APR_SUCCESS && !stream->is_closed && !stream->out_ended
-           && stream->owner->is_full_locked(stream->owner_baton, stream)) {
-        if (!since) {
-            since = h2x_clock_now();
-            stream->owner->may_wait_locked(stream->owner_baton, stream);
-            continue;
-        }
-        rv = h2x_stream_wait_locked(stream, since + stream->timeout);
-        if (rv != APR_SUCCESS
-            && !stream->owner->waits_for_client_locked(stream->owner_baton,
-                                                       stream, since)) {
-            since = h2x_clock_now(); /* it is others' turn */
-            rv = APR_SUCCESS;
-        }
-        if (stream->progress > since) {
-            since = stream->progress;
-            rv = APR_SUCCESS;
-        }
-    }
-    if (rv != APR_SUCCESS) {
-        stream->progress = since;
-    }
-    /* closed because all was sent is as good as sent */
-    return stream->is_closed && !stream->end_sent ? APR_ECONNABORTED : rv;
-}
-
 /* Gives the stream what has been collected, and waits while it is full. */
 static apr_status_t publish(out_ctx *ctx, int flush)
 {
@@ -131,14 +81,13 @@ static apr_status_t publish(out_ctx *ctx, int flush)
     apr_size_t returned;
     apr_status_t rv;
 
-    h2x_lock_acquire(stream->lock);
-    give_to_stream_locked(ctx, flush);
-    rv = await_room_locked(stream);
-    if (stream->is_closed) {
-        h2x_stream_drop_output_locked(stream);
-    }
-    returned = stream->out.returned;
-    h2x_lock_release(stream->lock);
+    rv = h2x_stream_publish(stream, ctx->pending, &ctx->row,
+                            ctx->failed ? H2X_OUTPUT_FAILS
+                            : ctx->ended ? H2X_OUTPUT_ENDS
+                                         : H2X_OUTPUT_GOES_ON,
+                            flush || stream->unbuffered, &returned);
+    ctx->pending = NULL;
+    ctx->next_pending = &ctx->pending;
     reclaim(ctx, returned);
     return rv;
 }
