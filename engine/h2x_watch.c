@@ -23,6 +23,7 @@
 #define DEADLINE_STEP (200 * 1000)
 
 APR_RING_HEAD(entry_ring, h2x_watch_entry);
+APR_RING_HEAD(known_ring, h2x_watch_entry);
 
 struct h2x_watch {
     apr_pool_t *pool;
@@ -30,7 +31,8 @@ struct h2x_watch {
     apr_thread_t *thread;
     apr_thread_mutex_t *lock; /* for all below, and the fields of entries */
     apr_thread_cond_t *called; /* a callback has returned */
-    apr_hash_t *known;        /* the entries, by their address */
+    struct known_ring all;    /* the entries, in the order they came, */
+    apr_hash_t *known;        /* and by their address */
     struct entry_ring ticking;
     apr_array_header_t *due;  /* scratch: the entries to be called */
     h2x_watch_entry *calling; /* whose callback is under way */
@@ -138,11 +140,9 @@ static void call_ticking(h2x_watch *watch)
 static void collect(h2x_watch *watch, apr_time_t now)
 {
     h2x_watch_entry *entry;
-    apr_hash_index_t *hi;
 
     apr_array_clear(watch->due);
-    for (hi = apr_hash_first(NULL, watch->known); hi; hi = apr_hash_next(hi)) {
-        entry = apr_hash_this_val(hi);
+    APR_RING_FOREACH(entry, &watch->all, h2x_watch_entry, all) {
         if (!now || (entry->deadline && entry->deadline <= now)) {
             APR_ARRAY_PUSH(watch->due, h2x_watch_entry *) = entry;
         }
@@ -242,6 +242,7 @@ apr_status_t h2x_watch_create(h2x_watch **pwatch, apr_uint32_t size,
     apr_pool_create(&watch->pool, p);
     apr_pool_tag(watch->pool, "h2x_watch");
     APR_RING_INIT(&watch->ticking, h2x_watch_entry, link);
+    APR_RING_INIT(&watch->all, h2x_watch_entry, all);
     watch->known = apr_hash_make(watch->pool);
     watch->due = apr_array_make(watch->pool, 64, sizeof(h2x_watch_entry *));
     /* what is used after the end is the child's: it goes last */
@@ -292,6 +293,7 @@ void h2x_watch_add(h2x_watch *watch, h2x_watch_entry *entry,
         /* a hash does not copy its keys: this one lives in the entry */
         apr_hash_set(watch->known, &entry->pfd.client_data,
                      sizeof(entry->pfd.client_data), entry);
+        APR_RING_INSERT_TAIL(&watch->all, entry, h2x_watch_entry, all);
     }
     apr_thread_mutex_unlock(watch->lock);
 }
@@ -299,9 +301,10 @@ void h2x_watch_add(h2x_watch *watch, h2x_watch_entry *entry,
 void h2x_watch_forget(h2x_watch *watch, h2x_watch_entry *entry)
 {
     apr_thread_mutex_lock(watch->lock);
-    if (!watch->stopping) {
+    if (!watch->stopping && is_known(watch, entry)) {
         apr_hash_set(watch->known, &entry->pfd.client_data,
                      sizeof(entry->pfd.client_data), NULL);
+        APR_RING_REMOVE(entry, all);
     }
     while (watch->calling == entry) {
         apr_thread_cond_wait(watch->called, watch->lock);

@@ -23,6 +23,7 @@ typedef struct h2x_watch h2x_watch;
  * callbacks, of which only those are needed that are asked for, and the baton.
  */
 typedef struct h2x_watch_entry {
+    APR_RING_ENTRY(h2x_watch_entry) all;  /* among those that are known */
     APR_RING_ENTRY(h2x_watch_entry) link; /* among those that are ticked */
     void (*on_ready)(void *baton);  /* the socket is ready */
     void (*on_tick)(void *baton);   /* some milliseconds have passed */
