@@ -142,8 +142,8 @@ def test_more_after_an_error(server, tls):
         c.ping()
         c.raw_frame(0x0, 0, 0, b"x")    # DATA of no stream
         c.until(lambda: c.goaways)
-        assert not c.pump(lambda: False) and c.eof
         c.raw_frame(0x6, 0, 0, b"12345678")
+        assert not c.pump(lambda: False) and c.eof
         wait_for(lambda: unread(between), 10, "what the client says")
         inside.open_gate(server, 1)
         wait_for(lambda: not unread(between), 10, "httpd to read it")
