@@ -54,6 +54,8 @@ struct h2x_drive {
     int is_closing;    /* no work is given away any more */
     int pending_input; /* reading stopped before all was read */
     int pending_output; /* writing did, likewise */
+    int is_flushing; /* the watch flushes what c1's filters hold, while the MPM
+                      * waits for the client to say more */
 
     h2x_stream *lead;  /* the request whose thread runs the next ones; NULL */
     apr_uint64_t late_at; /* when to look at the lead's thread; 0: there is

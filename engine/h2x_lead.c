@@ -224,9 +224,10 @@ void h2x_drive_handler_waits_locked(h2x_drive *drive, h2x_stream *stream)
 void h2x_drive_take_back_locked(h2x_drive *drive)
 {
     if (drive->driver != H2X_DRIVER_CONN) {
-        if (drive->driver == H2X_DRIVER_WATCH) {
+        if (drive->driver == H2X_DRIVER_WATCH || drive->is_flushing) {
             h2x_watch_disarm(h2x_child_self->watch, &drive->watch);
         }
+        drive->is_flushing = 0;
         if (drive->offered) {
             drive->offered -= h2x_workers_withdraw(h2x_child_self->workers,
                                                    &drive->source);

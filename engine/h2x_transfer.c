@@ -67,22 +67,39 @@ static apr_int16_t events_to_wait_for(const h2x_drive *drive)
            ? APR_POLLIN | APR_POLLOUT : APR_POLLIN;
 }
 
-/* Asks the watch for what the session waits for, if that is its part. */
-void h2x_drive_arm(h2x_drive *drive)
+static void arm(h2x_drive *drive, apr_int16_t events)
 {
-    apr_status_t rv;
+    apr_status_t rv = h2x_watch_arm(h2x_child_self->watch, &drive->watch,
+                                    events);
 
-    if (drive->driver != H2X_DRIVER_WATCH || drive->gone
-        || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED) {
-        return;
-    }
-    rv = h2x_watch_arm(h2x_child_self->watch, &drive->watch,
-                       events_to_wait_for(drive));
     if (rv != APR_SUCCESS) {
         ap_log_cerror(APLOG_MARK, APLOG_INFO, rv, drive->c1,
                       "h2x(%s): cannot wait for the client, closing",
                       drive->c1->log_id);
         h2x_drive_lose(drive);
+    }
+}
+
+/*
+ * Asks the watch for what the session waits for, if that is its part; or for
+ * what c1's filters hold to go out, if the MPM waits for the client to say
+ * something, since it had nothing more to take when the MPM got it.
+ */
+void h2x_drive_arm(h2x_drive *drive)
+{
+    if (drive->is_closing || drive->c1->aborted) {
+        return;
+    }
+    if (drive->driver == H2X_DRIVER_MPM) {
+        if (drive->c1->data_in_output_filters) {
+            drive->is_flushing = 1;
+            arm(drive, APR_POLLOUT);
+        }
+    }
+    else if (drive->driver == H2X_DRIVER_WATCH && !drive->gone
+             && h2x_session_get_state(drive->session)
+                != H2X_SESSION_CLOSED) {
+        arm(drive, events_to_wait_for(drive));
     }
 }
 
@@ -114,13 +131,15 @@ void h2x_drive_rest_locked(h2x_drive *drive)
 }
 
 /*
- * Lets the client see that there will be no more after an error (RFC 9113,
- * section 5.4.1), when the connection thread is busy and cannot close the
- * connection yet. Otherwise httpd does that next, and says it in TLS first.
+ * Lets the client see that there will be no more: after an error (RFC 9113,
+ * section 5.4.1) when the connection thread is busy and cannot close the
+ * connection yet, and when the MPM has the connection, which will close it when
+ * the client has. Otherwise httpd does that next, and says it in TLS first.
  */
 static void say_goodbye(h2x_drive *drive)
 {
-    if (h2x_drive_is_shared(drive) && h2x_session_has_failed(drive->session)
+    if (((h2x_drive_is_shared(drive) && h2x_session_has_failed(drive->session))
+         || drive->driver == H2X_DRIVER_MPM)
         && h2x_io_is_writable(&drive->io)) {
         h2x_io_shut(&drive->io);
     }
