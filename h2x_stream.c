@@ -14,12 +14,11 @@
 #include <apr_thread_mutex.h>
 
 #include <httpd.h>
-#include <http_log.h>
-#include <http_main.h>
 
 #include "h2x.h"
 #include "h2x_clock.h"
 #include "h2x_guard.h"
+#include "h2x_memory.h"
 #include "h2x_stream.h"
 
 /* How many streams a store keeps, how many of these after a while, how many it
@@ -53,19 +52,6 @@ struct h2x_stream_store {
     void (*on_wide)(void *baton);
     void *baton;
 };
-
-/* Lines about missing memory are so far apart, in microseconds. */
-#define TELL_EVERY (10 * 1000 * 1000)
-
-void h2x_stream_no_memory(void)
-{
-    static apr_uint64_t told_at;
-
-    if (h2x_clock_is_time(&told_at, TELL_EVERY)) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOMEM, ap_server_conf,
-                     "h2x: streams or connections are lost");
-    }
-}
 
 /*
  * The numbers of streams are given out again when a stream is destroyed, so
@@ -277,7 +263,7 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
     }
     apr_thread_mutex_unlock(store->lock);
     if (!stream) {
-        h2x_stream_no_memory();
+        h2x_memory_missing();
         return NULL;
     }
     APR_RING_ELEM_INIT(stream, link);
@@ -427,7 +413,7 @@ static h2x_chunk *add_chunk(h2x_stream *stream)
 
     if (!chunk || !(chunk->data = malloc(size))) {
         free(chunk);
-        h2x_stream_no_memory();
+        h2x_memory_missing();
         return NULL;
     }
     chunk->next = NULL;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "h2x_memory.h"
 #include "h2x_stream.h"
 
 /* A segment takes in what follows while it has room. */
@@ -17,7 +18,7 @@ static h2x_segment *append(h2x_segments *row, apr_size_t size)
     h2x_segment *segment = malloc(sizeof(*segment) + size);
 
     if (!segment) {
-        h2x_stream_no_memory();
+        h2x_memory_missing();
         return NULL;
     }
     segment->next = NULL;
@@ -241,7 +242,7 @@ apr_status_t h2x_segments_own(h2x_segments *row)
         }
         own = malloc(sizeof(*own) + borrowed->len);
         if (!own) {
-            h2x_stream_no_memory();
+            h2x_memory_missing();
             return APR_ENOMEM;
         }
         own->next = borrowed->next;

@@ -36,6 +36,7 @@
 #include "h2x_drive.h"
 #include "h2x_filter.h"
 #include "h2x_io.h"
+#include "h2x_memory.h"
 #include "h2x_origin.h"
 #include "h2x_request.h"
 #include "h2x_session.h"
@@ -314,7 +315,7 @@ static int process_connection(conn_rec *c)
     }
     rv = h2x_drive_create(&conn->drive, c, NULL);
     if (APR_STATUS_IS_ENOMEM(rv)) {
-        h2x_stream_no_memory();
+        h2x_memory_missing();
         return !OK;
     }
     if (rv != APR_SUCCESS) {

@@ -30,6 +30,7 @@
 #include "h2x.h"
 #include "h2x_clock.h"
 #include "h2x_drive_impl.h"
+#include "h2x_memory.h"
 #include "h2x_thread.h"
 
 /* How long requests run, one after the other, before output is sent. */
@@ -315,7 +316,7 @@ static int has_pool(work_thread *me)
         me->runner.c2_pool = h2x_c2_pools_get(h2x_child_self->c2_pools);
     }
     if (!me->runner.c2_pool) {
-        h2x_stream_no_memory();
+        h2x_memory_missing();
     }
     return me->runner.c2_pool != NULL;
 }

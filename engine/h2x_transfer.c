@@ -11,6 +11,7 @@
 #include "h2x.h"
 #include "h2x_clock.h"
 #include "h2x_drive_impl.h"
+#include "h2x_memory.h"
 #include "h2x_pages.h"
 
 /* What is read before requests are run. */
@@ -111,7 +112,7 @@ static int has_buffer(h2x_drive *drive)
         drive->buffer.size = drive->io.size;
     }
     if (!drive->buffer.data) {
-        h2x_stream_no_memory();
+        h2x_memory_missing();
     }
     return drive->buffer.data != NULL;
 }

@@ -237,13 +237,6 @@ struct h2x_stream {
 typedef struct h2x_stream_store h2x_stream_store;
 
 /**
- * Tells an administrator that there was no memory, which costs streams or
- * connections: in one line for all of the child's within some seconds. Any
- * thread.
- */
-void h2x_stream_no_memory(void);
-
-/**
  * Makes a store of this child, emptied when the pool goes.
  * @param on_wide called when it keeps so much, or so much was freed, that it
  *                is to be trimmed; any thread, with a session's lock

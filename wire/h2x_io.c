@@ -19,8 +19,8 @@
 #include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_io.h"
+#include "h2x_memory.h"
 #include "h2x_pages.h"
-#include "h2x_stream.h"
 
 /* What is read in one go from the filters, and from the socket. */
 #define READ_SIZE (16 * 1024)
@@ -202,7 +202,7 @@ static apr_status_t read_socket(h2x_io *io, apr_read_type_e block)
         return APR_EAGAIN;
     }
     if (!io->read && !(io->read = h2x_pages_get(SOCKET_READ_SIZE))) {
-        h2x_stream_no_memory();
+        h2x_memory_missing();
         return APR_ENOMEM;
     }
     if (block == APR_NONBLOCK_READ) {

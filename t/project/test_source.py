@@ -54,8 +54,6 @@ CIRCULAR = {
     ("engine/h2x_transfer.c", "engine/h2x_lead.c"): 4,
     ("h2x_session.c", "session/h2x_session_out.c"): 1,
     ("h2x_session.c", "session/h2x_session_push.c"): 1,
-    ("h2x_stream.c", "h2x_stream_out.c"): 1,
-    ("h2x_stream_out.c", "h2x_stream.c"): 1,
     ("session/h2x_session_out.c", "h2x_session.c"): 2,
     ("session/h2x_session_out.c", "session/h2x_session_push.c"): 2,
     ("session/h2x_session_push.c", "h2x_session.c"): 3,

@@ -307,11 +307,12 @@ static void tell_open(const client *me)
         const request *q = me->asked[i];
 
         if (!q->is_over) {
-            printf("  request %d: status %d%s, %d of %d bytes, %s%s, upload %d of %d, "
-                   "reads %d, %s\n", q->number, q->status, q->fails ? ", to fail" : "", (int)q->received,
-                   (int)q->size, q->is_file ? "file " : "",
+            printf("  request %d: status %d, %d of %d bytes, %s%s%s, upload "
+                   "%d of %d, reads %d, %s\n", q->number, q->status,
+                   (int)q->received, (int)q->size, q->is_file ? "file, " : "",
+                   q->fails ? "to fail, " : "",
                    q->has_ended ? "complete" : "not complete", (int)q->taken,
-                   (int)q->upload, q->reads,
+                   (int)q->upload, (int)q->reads,
                    q->is_ended ? "ended" : q->is_done ? "done" : q->runner
                    ? "runs" : "not begun");
         }

@@ -64,8 +64,9 @@ static int await(connection *conn)
     if (conn->cs.state == CONN_STATE_WRITE_COMPLETION) {
         w.events = 2;
         while (conn->c1.data_in_output_filters && !conn->c1.aborted) {
-            if (stopping == 2 || !sim_wait(is_ready, &w, sim_now() + apr_time_from_sec(60),
-                                             "the socket, to write")) {
+            if (stopping == 2
+                || !sim_wait(is_ready, &w, sim_now() + apr_time_from_sec(60),
+                             "the socket, to write")) {
                 return 0;
             }
             net_flush(&conn->c1);
