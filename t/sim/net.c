@@ -147,13 +147,6 @@ void net_break(apr_socket_t *s)
     s->in.at = s->in.len = 0;
 }
 
-APR_DECLARE(apr_status_t) apr_socket_shutdown(apr_socket_t *s,
-                                              apr_shutdown_how_e how UNUSED)
-{
-    s->is_finished = 1;
-    return APR_SUCCESS;
-}
-
 /* ---- polling ---- */
 
 #define DESCRIPTORS_MAX 64
@@ -281,6 +274,11 @@ void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s UNUSED)
 {
     io->c1 = c1;
     io->size = WRITE_SIZE;
+}
+
+void h2x_io_shut(h2x_io *io)
+{
+    socket_of(io->c1)->is_finished = 1;
 }
 
 void h2x_io_end(h2x_io *io)
