@@ -52,14 +52,15 @@ class Holdings:
                 self.threads += threads(pid)
                 self.descriptors += descriptors(pid)
 
-    def exceeds(self, other):
-        """What is held here and not there, in words; '' if nothing."""
+    def exceeds(self, other, threads=0):
+        """What is held here and not there, in words; '' if nothing.  So many
+        threads more are no matter."""
         more = []
-        for name, mine, theirs in (
-                ("threads", self.threads, other.threads),
-                ("descriptors", self.descriptors, other.descriptors)):
+        for name, mine, theirs, room in (
+                ("threads", self.threads, other.threads, threads),
+                ("descriptors", self.descriptors, other.descriptors, 0)):
             now, then = sum(mine.values()), sum(theirs.values())
-            if now > then:
+            if now > then + room:
                 more.append("%s: %d, were %d: %s" % (
                     name, now, then, dict(mine - theirs)))
         return "; ".join(more)
