@@ -16,7 +16,6 @@ import concurrent.futures
 import glob
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,45 +82,45 @@ def run(binary, first, count):
 
 # --- planted faults ----------------------------------------------------------
 
-def build_with(patch, directory):
-    """Builds the simulation with one fault."""
-    tree = os.path.join(directory, "tree")
-    shutil.rmtree(tree, ignore_errors=True)
-    names = subprocess.run(["make", "-s", "-C", BUILDDIR, "distdir",
-                            "distdir=" + tree], stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True, check=False)
-    if names.returncode:
-        sys.exit("sim-faults: " + names.stdout)
-    subprocess.run(["chmod", "-R", "u+w", tree], check=True)
-    for command in (["patch", "-s", "-p1", "-i", patch],
-                    ["./configure", "-q", "--enable-debug"],
-                    ["make", "-s", "t/sim/sim"]):
-        made = subprocess.run(command, cwd=tree, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, check=False)
-        if made.returncode:
-            sys.exit("sim-faults: %s: %s\n%s" % (os.path.basename(patch),
-                                                 command[0], made.stdout))
-    return os.path.join(tree, "t", "sim", "sim")
+def must(*command, cwd):
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False)
+    if done.returncode:
+        sys.exit("sim-faults: %s: %s" % (" ".join(command), done.stdout))
+
+
+def copy_sources(tree):
+    must("make", "-s", "distdir", "distdir=" + tree, cwd=BUILDDIR)
+    must("chmod", "-R", "u+w", tree, cwd=BUILDDIR)
+    must("./configure", "-q", "--enable-debug", cwd=tree)
+
+
+def try_fault(tree, patch, count):
+    """Returns 0 if no schedule finds it."""
+    must("patch", "-s", "-p1", "-i", patch, cwd=tree)
+    must("make", "-s", "t/sim/sim", cwd=tree)
+    try:
+        status, output = simulate(os.path.join(tree, "t", "sim", "sim"),
+                                  "--count", count)
+    except subprocess.TimeoutExpired:
+        status, output = 0, "does not come back"
+    must("patch", "-s", "-R", "-p1", "-i", patch, cwd=tree)
+    said = [line for line in output.splitlines() if line.startswith("seed")]
+    print("%-26s %s" % (os.path.basename(patch)[:-len(".patch")],
+                        "NOT FOUND: " + output[:80] if not status
+                        else "found: " + said[0][:120] if said
+                        else "found: status %d" % status), flush=True)
+    return status
 
 
 def try_faults(count):
-    missed = []
-    for patch in sorted(glob.glob(os.path.join(HERE, "faults", "*.patch"))):
-        name = os.path.basename(patch)[:-len(".patch")]
-        with tempfile.TemporaryDirectory() as directory:
-            binary = build_with(patch, directory)
-            try:
-                status, output = simulate(binary, "--count", count)
-            except subprocess.TimeoutExpired:
-                status, output = 1, "does not come back"
-        seed = failing_seed(output)
-        if not status:
-            missed.append(name)
-        print("%-28s %s" % (name, "NOT FOUND" if not status else
-                            "found by schedule %s: %s" % (
-                                seed, output.strip().splitlines()[0][:110])),
-              flush=True)
-    return missed
+    patches = sorted(glob.glob(os.path.join(HERE, "faults", "*.patch")))
+    with tempfile.TemporaryDirectory() as directory:
+        tree = os.path.join(directory, "tree")
+        copy_sources(tree)
+        return [os.path.basename(p) for p in patches
+                if not try_fault(tree, p, count)]
 
 
 def main():
