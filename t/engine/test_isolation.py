@@ -109,7 +109,7 @@ def test_behind_slow_cgis(server, any_h2):
         c.wait(*slow, timeout=30)
         assert {r.status for r in slow} == {200}
         return took
-    best_of(3, limit, attempt)
+    best_of(6, limit, attempt)
 
 
 @pytest.mark.h2x_only("runs only a few requests of a connection at a time")
