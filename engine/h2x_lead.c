@@ -321,8 +321,18 @@ static int has_pool(work_thread *me)
     return me->runner.c2_pool != NULL;
 }
 
-/* Logs a request, and frees all that was its. The lock is held before and
- * after, not during that. */
+/* Gives back the pool that a thread has for its next request. */
+static void release_pool(h2x_runner *runner)
+{
+    if (runner->c2_pool) {
+        h2x_c2_pools_put(h2x_child_self->c2_pools, runner->c2_pool);
+        runner->c2_pool = NULL;
+    }
+}
+
+/* Logs a request, and frees all that was its. Its pool is the thread's for the
+ * next one, if that has none. The lock is held before and after, not during
+ * that. */
 static void end_request(h2x_drive *drive, h2x_stream *stream,
                         h2x_runner *runner)
 {
@@ -331,9 +341,16 @@ static void end_request(h2x_drive *drive, h2x_stream *stream,
         stream->bytes_out + h2x_session_unsent(drive->session, stream),
         !stream->end_sent && (stream->is_closed || stream->out_failed)
     };
+    h2x_c2_pool *c2_pool = stream->c2_pool;
 
     h2x_lock_release(&drive->lock);
     h2x_request_end(stream, &sum, runner);
+    if (runner->c2_pool) {
+        h2x_c2_pools_put(h2x_child_self->c2_pools, c2_pool);
+    }
+    else {
+        runner->c2_pool = c2_pool;
+    }
     h2x_lock_acquire(&drive->lock);
 }
 
@@ -478,7 +495,7 @@ int h2x_drive_work_locked(h2x_drive *drive)
 
     begin_work(&me, drive, drive->c1->current_thread, CONN_THREAD);
     did_something = work_locked(drive, &me);
-    h2x_request_release_runner(&me.runner);
+    release_pool(&me.runner);
     return did_something;
 }
 
@@ -490,7 +507,7 @@ void h2x_drive_end_all_locked(h2x_drive *drive)
     while ((stream = pop_ended(drive))) {
         end_stream(drive, stream, &runner);
     }
-    h2x_request_release_runner(&runner);
+    release_pool(&runner);
 }
 
 /* Works for a while, or runs one request beside the lead. On a worker. */
@@ -517,7 +534,7 @@ void h2x_drive_work(void *baton, apr_thread_t *thread, int number)
          * between requests */
         work_locked(drive, &me);
     }
-    h2x_request_release_runner(&me.runner);
+    release_pool(&me.runner);
     if (drive->driver == H2X_DRIVER_LEAD && !drive->lead) {
         drive->driver = H2X_DRIVER_WATCH;
         h2x_drive_arm(drive);

@@ -62,14 +62,10 @@ void h2x_request_count(request_rec *r);
  * Ends a request: logs it and frees all that was its and its secondary
  * connection's. May block, on a slow log. Any thread, when nobody runs the
  * stream and no file or memory of the request is still to be sent; no lock
- * held. The runner has the pool then, or another one has gone back to the
- * child.
+ * held. The stream has its pool no longer, which is empty then: the caller's.
  */
 void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum,
-                     h2x_runner *runner);
-
-/** Gives back the pool that a runner has. Any thread; any lock held. */
-void h2x_request_release_runner(h2x_runner *runner);
+                     const h2x_runner *runner);
 
 /**
  * Tells whether the handler that is about to run may wait for something. The

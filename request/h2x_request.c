@@ -22,7 +22,6 @@
 
 #include "h2x.h"
 #include "h2x_announce.h"
-#include "h2x_child.h"
 #include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_field.h"
@@ -622,7 +621,7 @@ static void log_and_free(h2x_stream *stream, const h2x_request_sum *sum,
 }
 
 void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum,
-                     h2x_runner *runner)
+                     const h2x_runner *runner)
 {
     h2x_c2_pool *c2_pool = stream->c2_pool;
 
@@ -632,20 +631,6 @@ void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum,
     stream->c2 = NULL;
     stream->c2_pool = NULL;
     apr_pool_clear(c2_pool->pool);
-    if (runner->c2_pool) {
-        h2x_c2_pools_put(h2x_child_self->c2_pools, c2_pool);
-    }
-    else {
-        runner->c2_pool = c2_pool;
-    }
-}
-
-void h2x_request_release_runner(h2x_runner *runner)
-{
-    if (runner->c2_pool) {
-        h2x_c2_pools_put(h2x_child_self->c2_pools, runner->c2_pool);
-        runner->c2_pool = NULL;
-    }
 }
 
 void h2x_request_count(request_rec *r)

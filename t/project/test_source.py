@@ -35,8 +35,6 @@ OF_ALL = {"h2x_module"}
 UPWARD = {
     ("base/h2x_conf.c", "h2x_push.c"): 1,
     ("base/h2x_conf.c", "include/h2x_push.h"): 1,
-    ("request/h2x_request.c", "engine/h2x_child.c"): 1,
-    ("request/h2x_request.c", "include/h2x_child.h"): 1,
 }
 
 #: Arrows that lie on a circle, likewise.

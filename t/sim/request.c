@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "h2x.h"
-#include "h2x_child.h"
 #include "h2x_request.h"
 
 #define HEAD "HTTP/1.1 200 OK\r\n\r\n"
@@ -260,7 +259,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
 }
 
 void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum UNUSED,
-                     h2x_runner *runner)
+                     const h2x_runner *runner UNUSED)
 {
     request *q = &requests[atoi(stream->request.path + 1)];
     h2x_c2_pool *c2_pool = stream->c2_pool;
@@ -280,20 +279,6 @@ void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum UNUSED,
     stream->c2 = NULL;
     stream->c2_pool = NULL;
     apr_pool_clear(c2_pool->pool);
-    if (runner->c2_pool) {
-        h2x_c2_pools_put(h2x_child_self->c2_pools, c2_pool);
-    }
-    else {
-        runner->c2_pool = c2_pool;
-    }
-}
-
-void h2x_request_release_runner(h2x_runner *runner)
-{
-    if (runner->c2_pool) {
-        h2x_c2_pools_put(h2x_child_self->c2_pools, runner->c2_pool);
-        runner->c2_pool = NULL;
-    }
 }
 
 /* The longest that the engine may take to notice that a thread waits. */
