@@ -321,7 +321,7 @@ static void on_socket_ready(void *baton)
     }
     else if (drive->driver == H2X_DRIVER_MPM && drive->is_flushing) {
         drive->is_flushing = 0;
-        h2x_io_is_writable(&drive->io);
+        h2x_io_is_writable(&drive->io); /* also when the session is over */
         h2x_drive_send_locked(drive);
     }
     h2x_lock_release(&drive->lock);

@@ -82,9 +82,10 @@ static void arm(h2x_drive *drive, apr_int16_t events)
 }
 
 /*
- * Asks the watch for what the session waits for, if that is its part; or for
- * what c1's filters hold to go out, if the MPM waits for the client to say
- * something, since it had nothing more to take when the MPM got it.
+ * Asks the watch for what the session waits for, if the watch drives. If the
+ * MPM has the connection, it may wait for the client to send something: what
+ * was written since, and did not fit into the socket, is then the watch's to
+ * send.
  */
 void h2x_drive_arm(h2x_drive *drive)
 {

@@ -18,7 +18,7 @@ typedef struct worker {
     APR_RING_ENTRY(worker) link; /* among those unused, or those asleep */
     h2x_workers *workers;
     apr_thread_cond_t *wake; /* is_asleep has become 0 */
-    int is_asleep;        /* among those: wake_locked() takes it out */
+    int is_asleep;        /* among those: wake_last_locked() takes it out */
     apr_pool_t *pool;     /* holds the thread; NULL: no thread */
     apr_thread_t *thread;
     int number;
@@ -103,17 +103,14 @@ static void leave_locked(h2x_workers *workers, h2x_worker_source *source)
     apr_thread_cond_broadcast(workers->left);
 }
 
-static void wake_locked(worker *me)
-{
-    APR_RING_REMOVE(me, link);
-    me->is_asleep = 0;
-    apr_thread_cond_signal(me->wake);
-}
-
 static void wake_last_locked(h2x_workers *workers)
 {
     if (!APR_RING_EMPTY(&workers->asleep, worker, link)) {
-        wake_locked(APR_RING_FIRST(&workers->asleep));
+        worker *last = APR_RING_FIRST(&workers->asleep);
+
+        APR_RING_REMOVE(last, link);
+        last->is_asleep = 0;
+        apr_thread_cond_signal(last->wake);
     }
 }
 
