@@ -23,7 +23,6 @@ typedef struct {
 } bytes;
 
 struct apr_socket_t {
-    apr_pool_t *pool;
     bytes in;           /* to the server */
     bytes out;          /* to the client */
     apr_size_t capacity; /* of that */
@@ -76,7 +75,6 @@ apr_socket_t *net_socket(apr_pool_t *p, apr_size_t capacity)
 {
     apr_socket_t *s = apr_pcalloc(p, sizeof(*s));
 
-    s->pool = p;
     s->capacity = capacity;
     apr_pool_cleanup_register(p, s, free_bytes, apr_pool_cleanup_null);
     return s;
@@ -139,12 +137,6 @@ void net_close(apr_socket_t *s)
 {
     s->is_closed = 1;
     sim_point();
-}
-
-void net_break(apr_socket_t *s)
-{
-    s->is_closed = 1;
-    s->in.at = s->in.len = 0;
 }
 
 /* ---- polling ---- */

@@ -23,7 +23,6 @@ void net_leave(apr_socket_t *s);         /* closes it */
 int net_is_readable(const apr_socket_t *s);
 int net_is_writable(const apr_socket_t *s);
 void net_close(apr_socket_t *s);
-void net_break(apr_socket_t *s);         /* as close_worker_sockets() does */
 
 /** Offers the socket what the filters of a connection hold. */
 void net_flush(conn_rec *c1);

@@ -67,11 +67,10 @@ struct fiber {
 struct apr_thread_mutex_t {
     fiber *owner;
     int number;          /* in order of creation, in this schedule */
-    apr_pool_t *pool;
 };
 
 struct apr_thread_cond_t {
-    apr_pool_t *pool;
+    char unused;         /* its address is all there is to it */
 };
 
 struct apr_thread_t {
@@ -94,7 +93,7 @@ static int by_rank;
 static long steps_at_this_time;
 static long turn;
 static int mutex_count;
-static long probed_at;   /* the progress then; -1: nobody is probed */
+static int is_probing;  /* those who wait were woken for nothing */
 /* was the second mutex ever taken with the first one held? */
 static unsigned char was_nested[MUTEXES_MAX][MUTEXES_MAX];
 
@@ -355,15 +354,14 @@ void sim_did_something(const char *what)
 {
     int i;
 
-    ++sim.progress;
-    if (probed_at < 0) {
+    if (!is_probing) {
         return;
     }
     SIM_CHECK(!what, "a thread was woken for nothing, and %s", what);
     for (i = 0; i < fiber_count; ++i) {
         fibers[i].is_probed = 0;
     }
-    probed_at = -1; /* others may have something to do now */
+    is_probing = 0; /* others may have something to do now */
 }
 
 static void check_probe(void)
@@ -374,7 +372,7 @@ static void check_probe(void)
         SIM_CHECK(fibers[i].is_over || !fibers[i].is_probed,
                   "%s was woken for nothing, and went on", fibers[i].name);
     }
-    probed_at = -1;
+    is_probing = 0;
 }
 
 static void let_time_pass(void)
@@ -406,12 +404,12 @@ static void choose_next(void)
     fiber *f;
 
     while (!(f = pick())) {
-        if (probed_at >= 0) {
+        if (is_probing) {
             check_probe();
             let_time_pass();
         }
         else if (sim_one_in(4) && probe()) {
-            probed_at = sim.progress;
+            is_probing = 1;
         }
         else {
             let_time_pass();
@@ -487,7 +485,7 @@ void sim_begin(uint64_t seed)
     now = BEGINNING;
     steps_at_this_time = turn = 0;
     mutex_count = 0;
-    probed_at = -1;
+    is_probing = 0;
     memset(&fibers[0], 0, sizeof(fibers[0]));
     fibers[0].name = "main";
     fiber_count = 1;
@@ -555,7 +553,6 @@ APR_DECLARE(apr_status_t) apr_thread_mutex_create(apr_thread_mutex_t **mutex,
                                                   apr_pool_t *pool)
 {
     *mutex = apr_pcalloc(pool, sizeof(**mutex));
-    (*mutex)->pool = pool;
     /* those that APR has made for its pools before have none: how often it
      * takes them depends on what was freed before, and nothing else */
     (*mutex)->number = current ? ++mutex_count : 0;
@@ -618,7 +615,6 @@ APR_DECLARE(apr_status_t) apr_thread_cond_create(apr_thread_cond_t **cond,
                                                  apr_pool_t *pool)
 {
     *cond = apr_pcalloc(pool, sizeof(**cond));
-    (*cond)->pool = pool;
     return APR_SUCCESS;
 }
 

@@ -35,8 +35,6 @@ typedef struct sim_schedule {
      * processor.
      */
     void (*on_time)(apr_interval_time_t time, int has_reason, int is_busy);
-    long progress;       /* things that were done, by threads other than
-                          * those who only look */
 } sim_schedule;
 
 extern sim_schedule sim;

@@ -44,7 +44,7 @@ static void *run_mpm(void *baton)
     return NULL;
 }
 
-static connection *connect_client(int number)
+static void connect_client(int number)
 {
     static const apr_size_t capacities[] = { 10, 500, 5000, 100000, 1000000 };
     connection *conn = apr_pcalloc(sim.pool, sizeof(*conn));
@@ -66,7 +66,6 @@ static connection *connect_client(int number)
     snprintf(names[number][1], sizeof(names[0][0]), "client %d", number);
     sim_start(run_mpm, conn, names[number][0]);
     sim_start(run_client, conn, names[number][1]);
-    return conn;
 }
 
 static int are_all_closed(const void *baton UNUSED)

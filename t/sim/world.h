@@ -51,7 +51,6 @@ typedef struct {
     int flushes;
     int is_file;
     int fails;                /* half-way */
-    int pushes;               /* so many others */
 
     const connection *conn;
     apr_interval_time_t held_up; /* how long it could have begun */
