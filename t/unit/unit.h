@@ -40,7 +40,7 @@ static inline int unit_is_in_range(intmax_t value, intmax_t least,
     (unit_begin(), \
      unit_end(cmocka_run_group_tests(tests, NULL, NULL)))
 #define UNIT_TEST(name) \
-    cmocka_unit_test_setup_teardown(name, unit_setup, unit_teardown)
+    cmocka_unit_test_setup_teardown(name, unit_setup_alone, unit_teardown)
 
 /** A pool that is destroyed after the test. */
 extern apr_pool_t *unit_pool;
@@ -61,6 +61,7 @@ extern int unit_no_threads;
 void unit_begin(void);
 int unit_end(int failed);
 int unit_setup(void **state);
+int unit_setup_alone(void **state);
 int unit_teardown(void **state);
 
 /** A session's lock, made from unit_pool. */
