@@ -52,7 +52,8 @@ class Nginx:
         os.chmod(self.dir, 0o755)
         self.htdocs = os.path.join(self.dir, "htdocs")
         os.mkdir(self.htdocs)
-        self.port, self.tls_port = free_ports(2)
+        self.ports = contextlib.ExitStack()
+        self.port, self.tls_port = self.ports.enter_context(free_ports(2))
         self.certs, self.timeout = certs, timeout
 
     def write(self, name, content):
@@ -89,6 +90,7 @@ class Nginx:
             for pid in self.children() + [self.process.pid]:
                 os.kill(pid, signal.SIGKILL)
             self.process.wait()
+        self.ports.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def children(self):

@@ -68,7 +68,8 @@ def own_certs(session_dir):
 
 @pytest.fixture(scope="module")
 def other_port():
-    return lib_server.free_ports(1)[0]
+    with lib_server.free_ports(1) as (port,):
+        yield port
 
 
 @pytest.fixture(scope="module")

@@ -73,12 +73,12 @@ NOISE = "[h2x:"
 
 def main(module, asan, *args):
     with tempfile.TemporaryDirectory(
-            prefix="h2x-fuzz-", dir=os.environ.get("H2X_TMPDIR")) as path:
+            prefix="h2x-fuzz-", dir=os.environ.get("H2X_TMPDIR")) as path, \
+            lib_server.free_ports(2) as (port, port_2):
         os.chmod(path, 0o755)
         with open(os.path.join(path, "s"), "w") as f:
             f.write("x" * 3000)
         user, group = lib_server.account()
-        port, port_2 = lib_server.free_ports(2)
         names = ["mpm_event", "authz_core", "logio"]
         places = {"module": module, "port": port, "port_2": port_2}
         more = MORE.get(os.path.basename(module)[:-len(".so")], "") % places

@@ -4,14 +4,13 @@ tests of WebSockets share.  Import the fixtures and what else is needed."""
 import asyncio
 import base64
 import hashlib
-import socket
 import threading
 from http import HTTPStatus
 
 import pytest
 
 from . import backend, inside, websocket
-from .server import wait_for
+from .server import free_ports, wait_for
 
 MODULES = "proxy proxy_http proxy_wstunnel"
 CONFIG = """
@@ -163,11 +162,8 @@ def chat():
 
 @pytest.fixture(scope="module")
 def config(chat):
-    with backend.Backend(fake_handle) as fake, \
-            socket.create_server(("127.0.0.1", 0)) as dead:
-        port = dead.getsockname()[1]
-        dead.close()
-        yield CONFIG % {"ws": chat.port, "fake": fake.port, "dead": port}
+    with backend.Backend(fake_handle) as fake, free_ports(1) as (dead,):
+        yield CONFIG % {"ws": chat.port, "fake": fake.port, "dead": dead}
 
 
 @pytest.fixture(scope="module")

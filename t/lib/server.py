@@ -189,15 +189,19 @@ def load_line(name):
     return "LoadModule %s_module %s" % (name, module_path(name))
 
 
+@contextlib.contextmanager
 def free_ports(n):
-    """Ports free on loopback; all are held until all are picked."""
+    """Ports of loopback.  As long as this lasts, who asks the system for any
+    port gets another one; who asks for these by number, and allows their use
+    again as servers do, gets them."""
     with contextlib.ExitStack() as stack:
         ports = []
         for _ in range(n):
             s = stack.enter_context(socket.socket())
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.bind(("127.0.0.1", 0))
             ports.append(s.getsockname()[1])
-        return ports
+        yield ports
 
 
 def account():
@@ -286,7 +290,8 @@ class Server:
         self.htdocs = os.path.join(self.dir, "htdocs")
         for sub in ("htdocs", "run"):
             os.mkdir(os.path.join(self.dir, sub))
-        self.port, self.tls_port = free_ports(2)
+        self.ports = contextlib.ExitStack()
+        self.port, self.tls_port = self.ports.enter_context(free_ports(2))
         self.config = config
         self.modules = modules.split()
         self.hosts = hosts or {}
@@ -527,6 +532,7 @@ class Server:
                 self.process.wait(5)
 
     def remove(self):
+        self.ports.close()
         if KEEP or self.failed:
             print("server directory kept: %s" % self.dir)
         else:

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from lib import backend, clients
-from lib.server import PATIENCE
+from lib.server import PATIENCE, free_ports
 
 CONFIG = """
 ProxyPass /http/ http://127.0.0.1:%(http)d/ retry=0
@@ -172,11 +172,8 @@ def fcgi_handle(q, pieces):
 @pytest.fixture(scope="module")
 def server(httpd):
     with backend.Backend(http_handle) as http, \
-            backend.FastCGI(fcgi_handle) as fcgi, \
-            socket.create_server(("127.0.0.1", 0)) as dead:
-        port = dead.getsockname()[1]
-        dead.close()
-        config = CONFIG % {"http": http.port, "fcgi": fcgi.port, "dead": port}
+            backend.FastCGI(fcgi_handle) as fcgi, free_ports(1) as (dead,):
+        config = CONFIG % {"http": http.port, "fcgi": fcgi.port, "dead": dead}
         with httpd(config, MODULES) as server:
             server.write("index.html", "hello\n")
             yield server

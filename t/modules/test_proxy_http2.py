@@ -50,12 +50,12 @@ def back(httpd):
 
 @pytest.fixture(scope="module")
 def server(httpd, back, certs):
-    config = FRONT % {"certs": certs, "port": back.port,
-                      "dead": free_ports(1)[0],
-                      "tls_port": back.tls_port}
-    with httpd(config, "proxy proxy_http2",
-               hosts={"localhost": TLS % {"certs": certs}}) as server:
-        yield server
+    with free_ports(1) as (dead,):
+        config = FRONT % {"certs": certs, "port": back.port, "dead": dead,
+                          "tls_port": back.tls_port}
+        with httpd(config, "proxy proxy_http2",
+                   hosts={"localhost": TLS % {"certs": certs}}) as server:
+            yield server
 
 
 def md5(data):

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from lib import backend, clients, h2raw, inside
-from lib.server import PATIENCE, wait_for
+from lib.server import PATIENCE, free_ports, wait_for
 
 MODULES = "proxy proxy_http proxy_connect"
 CONFIG = """
@@ -115,12 +115,12 @@ def handle(q):
 def peers():
     started = {name: Peer(function) for name, function in PEERS.items()}
     started["http"] = backend.Backend(handle)
-    with socket.create_server(("127.0.0.1", 0)) as dead:
-        places["dead"] = "127.0.0.1:%d" % dead.getsockname()[1]
     for name, one in started.items():
         places[name] = "127.0.0.1:%d" % one.port
         one.__enter__()
-    yield places
+    with free_ports(1) as (dead,):
+        places["dead"] = "127.0.0.1:%d" % dead
+        yield places
     gate.set()
     for one in started.values():
         one.__exit__()

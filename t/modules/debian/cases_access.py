@@ -251,8 +251,8 @@ objectclass ( 1.3.6.1.4.1.99999.2.1 NAME 'apacheConfig' SUP top STRUCTURAL
 @contextlib.contextmanager
 def ldap():
     """slapd with a user and a virtual host."""
-    port = lib_server.free_ports(1)[0]
-    with tempfile.TemporaryDirectory() as d:
+    with lib_server.free_ports(1) as (port,), \
+            tempfile.TemporaryDirectory() as d:
         os.chmod(d, 0o755)
         for sub in ("db", "public_html", "one"):
             os.mkdir(os.path.join(d, sub))
