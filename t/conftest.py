@@ -12,19 +12,63 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 pytest.register_assert_rewrite("lib.compare")
 
 from lib import faults as lib_faults, server as lib_server  # noqa: E402
+from lib.turns import Turns  # noqa: E402
 
 
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "h2x_only(reason): what mod_http2 cannot pass")
+    config.addinivalue_line(
+        "markers", "alone(reason): not beside other tests")
     config.addinivalue_line("markers", "timeout: see pytest-timeout")
     # End as on Ctrl-C, so that servers are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
+# --- several processes -------------------------------------------------------
+
+turns_directory, turns = pytest.StashKey(), pytest.StashKey()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tells a process that is about to start where the locks are."""
+    stash = node.config.stash
+    if turns_directory not in stash:
+        directory = tempfile.TemporaryDirectory(prefix="h2x-turns-")
+        stash[turns_directory] = directory.name
+        node.config.add_cleanup(directory.cleanup)
+    node.workerinput["turns"] = stash[turns_directory]
+
+
+def pytest_sessionstart(session):
+    config = session.config
+    if hasattr(config, "workerinput"):      # one of several processes
+        config.stash[turns] = Turns(config.workerinput["turns"])
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Waits for the test's turn, before its timeout begins."""
+    if turns not in item.config.stash:
+        yield
+        return
+    with item.config.stash[turns].turn(
+            is_alone(item), nextitem is not None and is_alone(nextitem)):
+        yield
+
+
+def is_alone(item):
+    return item.get_closest_marker("alone") is not None
+
+
+# -----------------------------------------------------------------------------
+
+def pytest_collection_modifyitems(config, items):
     # attacks come last
     items.sort(key=lambda item: item.nodeid.startswith("abuse/"))
+    if hasattr(config, "workerinput"):
+        items.sort(key=is_alone)    # while there is work for all processes
     for item in items:
         mark = item.get_closest_marker("h2x_only")
         if mark and lib_server.STOCK:

@@ -78,6 +78,7 @@ def row_mark(number, name, log=None, lines=1, extra=20, needs=None,
 
 def judged(test):
     """Has the stage of a test watch it."""
+    @pytest.mark.alone("how long others wait is compared, and memory")
     @functools.wraps(test)
     def watched(stage, **kw):
         stage.judge(functools.partial(test, stage, **kw))

@@ -31,6 +31,8 @@ ScriptAlias /cgi/ ${DIR}/htdocs/cgi/
 """
 MODULES = "cgid alias status"
 
+pytestmark = pytest.mark.alone("durations are compared")
+
 # As many workers come with four threads, and one more for each connection
 # that has none.
 WORKERS = 4 * 4 + 4

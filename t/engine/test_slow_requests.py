@@ -9,7 +9,10 @@ import pytest
 from lib import inside
 from lib import server as lib_server
 
-pytestmark = pytest.mark.h2x_only("runs only a few requests at a time")
+pytestmark = [
+    pytest.mark.alone("a few ms decide, and processor time is measured"),
+    pytest.mark.h2x_only("runs only a few requests at a time"),
+]
 
 CONFIG = """
 H2MaxSessionStreams 1000

@@ -13,7 +13,10 @@ CONFIG = """
 H2MaxSessionStreams 100
 """
 
-pytestmark = pytest.mark.h2x_only("windows of mod_http2 do not grow")
+pytestmark = [
+    pytest.mark.alone("windows depend on round trips, of fractions of a ms"),
+    pytest.mark.h2x_only("windows of mod_http2 do not grow"),
+]
 
 DEFAULT = 65535
 WIDEST = 16 << 20       # and how much wider all of a connection may be

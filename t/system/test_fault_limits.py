@@ -403,8 +403,9 @@ def small_disk(tmp_path):
     if done.returncode:
         pytest.skip("cannot mount a tmpfs: " + done.stderr.strip())
     os.chmod(path, 0o777)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        os.chmod(parent, 0o755)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_mode & 0o777 == 0o700:
+            os.chmod(parent, 0o755)
     yield path
     subprocess.run(["umount", "-l", path], check=True)
 

@@ -7,6 +7,8 @@ connections after the first 10,000 requests."""
 import random
 import time
 
+import pytest
+
 from lib import clients, inside, proc, server as lib_server
 from lib.server import wait_for
 
@@ -21,6 +23,9 @@ H2MaxWorkerIdleSeconds 1
 </Location>
 """
 MODULES = "cgid alias status"
+
+pytestmark = pytest.mark.alone(
+    "memory that processes share counts less the more there are")
 
 SCALE = 10 if lib_server.LONG else 1
 REQUESTS = 10000 * SCALE
