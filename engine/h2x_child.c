@@ -36,7 +36,7 @@ void h2x_child_count_workers(server_rec *s, int *min, int *max)
 
 static void query_mpm(h2x_child *child)
 {
-    ap_mpm_query(AP_MPMQ_MAX_THREADS, &child->threads);
+    ap_mpm_query(AP_MPMQ_MAX_THREADS, &child->mpm_threads);
     ap_mpm_query(AP_MPMQ_HARD_LIMIT_THREADS, &child->thread_limit);
     if (ap_mpm_query(AP_MPMQ_IS_ASYNC, &child->keeps_idle) != APR_SUCCESS) {
         child->keeps_idle = 0;
@@ -57,25 +57,15 @@ static void on_wide(void *baton)
 {
     h2x_child *child = baton;
 
-    h2x_watch_deadline(child->watch, &child->trim_time,
-                       h2x_clock_now() + TRIM_EVERY);
+    h2x_threads_deadline(child->threads, &child->trimming,
+                         h2x_clock_now() + TRIM_EVERY);
 }
 
-/* The watch has no time for that, as others wait for it: a worker does it. */
 static void on_trim_time(void *baton)
-{
-    h2x_child *child = baton;
-
-    h2x_workers_offer(child->workers, &child->trimming);
-}
-
-static void trim(void *baton, apr_thread_t *thread, int number)
 {
     h2x_child *child = baton;
     int is_wide = h2x_c2_pools_trim(child->c2_pools);
 
-    (void)thread;
-    (void)number;
     if (h2x_stream_trim(child->stores, H2X_CHILD_STORES) || is_wide) {
         on_wide(child);
     }
@@ -91,33 +81,31 @@ static apr_status_t forget_self(void *baton)
 apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
 {
     h2x_child *child = apr_pcalloc(p, sizeof(*child));
-    int min, max, i;
+    h2x_threads_limits limits;
+    int i;
     apr_status_t rv = APR_SUCCESS;
 
     query_mpm(child);
-    child->processors = (apr_uint32_t)h2x_thread_processors();
-    h2x_child_count_workers(s, &min, &max);
+    limits.processors = h2x_thread_processors();
+    limits.spare = child->mpm_threads; /* as many connections may have a
+                                        * request that runs */
+    limits.idle = h2x_conf_get(s, H2X_MAX_WORKER_IDLE);
+    h2x_child_count_workers(s, &limits.min, &limits.max);
+    child->processors = (apr_uint32_t)limits.processors;
     for (i = 0; i < H2X_CHILD_STORES && rv == APR_SUCCESS; ++i) {
         rv = h2x_stream_store_create(&child->stores[i], on_wide, child, p);
     }
     if (rv == APR_SUCCESS) {
-        rv = h2x_c2_pools_create(&child->c2_pools, child->threads, on_wide,
+        rv = h2x_c2_pools_create(&child->c2_pools, child->mpm_threads, on_wide,
                                  child, p);
     }
     if (rv == APR_SUCCESS) {
-        /* that many connections may have a request that runs */
-        rv = h2x_workers_create(&child->workers, min, max, child->threads,
-                                h2x_conf_get(s, H2X_MAX_WORKER_IDLE), p);
+        rv = h2x_threads_create(&child->threads, &limits, p);
     }
     if (rv == APR_SUCCESS) {
-        rv = h2x_watch_create(&child->watch,
-                              (apr_uint32_t)child->threads + 16, p);
-    }
-    if (rv == APR_SUCCESS) {
-        child->trimming.run = trim;
-        child->trim_time.on_deadline = on_trim_time;
-        child->trimming.baton = child->trim_time.baton = child;
-        h2x_watch_add(child->watch, &child->trim_time, NULL, p);
+        child->trimming.on_deadline = on_trim_time;
+        child->trimming.baton = child;
+        h2x_threads_add(child->threads, &child->trimming, NULL);
         apr_pool_cleanup_register(p, child, forget_self,
                                   apr_pool_cleanup_null);
         h2x_child_self = child;
@@ -130,7 +118,7 @@ void h2x_child_stopping(int graceful)
     if (h2x_child_self) {
         apr_atomic_set32(&h2x_child_self->stopping,
                          graceful ? H2X_STOP_GRACEFUL : H2X_STOP_NOW);
-        h2x_watch_poke(h2x_child_self->watch);
+        h2x_threads_poke(h2x_child_self->threads);
     }
 }
 
@@ -139,9 +127,9 @@ h2x_child_stop h2x_child_is_stopping(void)
     return apr_atomic_read32(&h2x_child_self->stopping);
 }
 
-int h2x_child_worker_slot(int number)
+int h2x_child_slot(int number)
 {
-    int slot = h2x_child_self->threads + number;
+    int slot = h2x_child_self->mpm_threads + number;
 
     return slot < h2x_child_self->thread_limit ? slot : -1;
 }

@@ -12,7 +12,9 @@
 
 #include "h2x.h"
 #include "h2x_clock.h"
-#include "h2x_drive_impl.h"
+#include "h2x_runner.h"
+#include "h2x_transfer.h"
+#include "h2x_turns.h"
 
 /* How long the thread stays with a connection that had requests, if at least
  * half of the child's threads have none. */
@@ -47,16 +49,15 @@ static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    drive->driver = H2X_DRIVER_WATCH;
     drive->is_waiting = 1;
-    h2x_drive_arm(drive);
+    h2x_drive_advance_locked(drive, H2X_EVENT_WAITS);
     /* to arm may show that the client is gone */
-    if (!h2x_drive_has_work(drive) && (drive->running || !drive->gone)
+    if (!h2x_drive_has_work(drive) && (drive->queue.running || !drive->gone)
         && !missed_poke(drive)) {
         rv = h2x_lock_wait(&drive->lock, drive->work, timeout);
     }
     drive->is_waiting = 0;
-    h2x_drive_take_back_locked(drive);
+    h2x_drive_advance_locked(drive, H2X_EVENT_TAKEN);
     return rv;
 }
 
@@ -97,7 +98,7 @@ static int linger_locked(h2x_drive *drive)
     drive->has_run = 0;
     drive->paused_at = h2x_clock_now();
     if (drive->pause > LINGER
-        || 2 * driving > (apr_uint32_t)h2x_child_self->threads) {
+        || 2 * driving > (apr_uint32_t)h2x_child_self->mpm_threads) {
         return 0;
     }
     h2x_lock_release(&drive->lock);
@@ -127,13 +128,13 @@ static int rest_locked(h2x_drive *drive)
     apr_interval_time_t left = time_to_wait(drive);
 
     if (left && mpm_waits(drive)) {
-        /* meanwhile the watch may have reset streams, which are to be ended */
+        /* meanwhile streams may have been reset, which are to be ended */
         return linger_locked(drive) || missed_poke(drive) || has_work(drive);
     }
     if (!left || wait_locked(drive, left) != APR_SUCCESS) {
         h2x_session_goaway(drive->session);
-        h2x_drive_send_locked(drive);
-        h2x_drive_lose(drive);
+        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_transfer_lose(drive);
     }
     return 1;
 }
@@ -142,13 +143,12 @@ static int rest_locked(h2x_drive *drive)
 static void leave_locked(h2x_drive *drive)
 {
     conn_rec *c1 = drive->c1;
-    int is_over = drive->gone || c1->aborted
-        || h2x_session_get_state(drive->session) == H2X_SESSION_CLOSED;
+    int is_over = h2x_drive_is_over(drive);
 
-    drive->driver = H2X_DRIVER_MPM;
+    h2x_drive_advance_locked(drive, H2X_EVENT_LEFT);
     drive->was_with_mpm = 1;
     if (c1->data_in_output_filters) {
-        h2x_drive_rest_locked(drive);
+        h2x_transfer_rest(drive);
     }
     else {
         h2x_drive_set_deadline(drive, h2x_clock_now() + REST_AFTER);
@@ -180,8 +180,8 @@ static int step_locked(h2x_drive *drive)
     int did_something;
 
     h2x_drive_check_stopping(drive);
-    did_something = h2x_drive_receive_locked(drive) > 0;
-    if (h2x_drive_work_locked(drive)) {
+    did_something = h2x_transfer_receive(drive) > 0;
+    if (h2x_runner_work_locked(drive)) {
         did_something = 1;
     }
     return did_something;
@@ -195,7 +195,7 @@ void h2x_drive_run(h2x_drive *drive)
     apr_atomic_inc32(&h2x_child_self->driving);
     ap_update_child_status_from_conn(c1->sbh, SERVER_BUSY_READ, c1);
     h2x_lock_acquire(&drive->lock);
-    h2x_drive_take_back_locked(drive);
+    h2x_drive_advance_locked(drive, H2X_EVENT_TAKEN);
     if (drive->paused_at) {
         drive->pause = h2x_clock_now() - drive->paused_at;
     }
@@ -207,11 +207,11 @@ void h2x_drive_run(h2x_drive *drive)
                 ap_log_cerror(APLOG_MARK, APLOG_ERR, 0, c1,
                               "h2x(%s): no progress, closing: please report",
                               c1->log_id);
-                h2x_drive_lose(drive);
+                h2x_transfer_lose(drive);
             }
             continue;
         }
-        if (drive->running) {
+        if (drive->queue.running) {
             wait_locked(drive, -1);
         }
         else if (drive->gone || !rest_locked(drive)) {

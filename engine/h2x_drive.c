@@ -11,25 +11,24 @@
  *
  * So a request runs on the thread that read it, the connection thread, one
  * after the other, until one of them may wait. Then the connection is *handed
- * over*: from that moment on the watch (h2x_watch.c, one thread a child)
- * reads and writes its frames, and a worker (h2x_worker.c) runs its other
- * requests in the same way: see h2x_lead.c. The request that waits knows
- * nothing of it and runs on where it is; no thread is woken for it. When it is
- * done, the connection thread takes its connection back.
+ * over*: from that moment on any thread of the child (h2x_threads.c) that finds
+ * its socket ready reads its frames, and runs its other requests in the same
+ * way. The request that waits knows nothing of it and runs on where it is; no
+ * thread is woken for it. When it is done, the connection thread takes its
+ * connection back.
  *
  * Three things hand a connection over:
  * - a handler is about to run that may wait (see h2x_request_may_wait());
  * - a request waits for a part of its body, or for room in its output;
  * - the thread has been in one request for some milliseconds, and waits there,
- *   or computes while others could: the watch looks at that.
+ *   or computes while others could: see h2x_lead.c.
  *
  * A request that waits for its body, and has the connection for itself, reads
- * frames on its own thread meanwhile (h2x_drive_fetch_locked()), so that an
- * upload costs no wake-up for each of its pieces.
+ * frames on its own thread meanwhile, so that an upload costs no wake-up for
+ * each of its pieces.
  *
  * Any thread sends, as far as the socket takes it: a request's own when it has
- * written enough or is done, the lead for others while there is one. Only the
- * rest is left to the watch.
+ * written enough or is done, the lead for others while there is one.
  *
  * When nothing runs, the connection goes back to the MPM, which waits for the
  * client without a thread. That is also where a download rests whose client
@@ -38,34 +37,74 @@
  * One lock a session protects all of this. It is held while frames are read
  * and written, never while code of a request runs. What is done with it held
  * does not wait for the client: see h2x_io.c for how that is with c1's filters.
- * It may wait for a disk, when a file is read to be sent.
+ * It may wait for a disk, when a file is read to be sent; that holds up this
+ * connection alone.
  *
- * Order of locks: the session's, then one of the watch's, the workers', the
- * store's or that of the pools. Nobody takes the locks of two sessions.
+ * Order of locks: the session's, then the threads', the store's or that of the
+ * pools. Nobody takes the locks of two sessions.
  */
 
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <apr_atomic.h>
-#include <apr_portable.h>
-#include <apr_strings.h>
-
 #include <httpd.h>
-#include <http_connection.h>
 #include <http_log.h>
 
 #include "h2x.h"
 #include "h2x_clock.h"
 #include "h2x_conf.h"
-#include "h2x_drive_impl.h"
-#include "h2x_origin.h"
+#include "h2x_transfer.h"
+#include "h2x_turns.h"
 
-/* Output that is kept for a client that takes none. */
-#define HELD_MAX ((apr_size_t) 512 * 1024)
+/* A request that takes longer than this may be in the way of the others. */
+#define LATE_AFTER (8 * 1000)
 
-/* Output of a request on a worker that is not kept to be sent with more. */
-#define SEND_AT (16 * 1024)
+/* A client has Timeout to answer the first GOAWAY, but no more than this. */
+#define DRAIN_MAX apr_time_from_sec(20)
+
+/* ---- times ---- */
+
+void h2x_drive_set_tick(h2x_drive *drive)
+{
+    if (drive->unsent || drive->late_at) {
+        h2x_threads_tick(h2x_child_self->threads, &drive->entry,
+                         drive->unsent ? 1 : drive->late_at);
+    }
+}
+
+/* One deadline is enough: when it has come, the next one is found. */
+void h2x_drive_set_deadline(h2x_drive *drive, apr_time_t deadline)
+{
+    if (deadline && (!drive->deadline || deadline < drive->deadline)) {
+        drive->deadline = deadline;
+        h2x_threads_deadline(h2x_child_self->threads, &drive->entry,
+                             deadline);
+    }
+}
+
+/* ---- the lead ---- */
+
+void h2x_drive_set_late(h2x_drive *drive, apr_time_t at)
+{
+    drive->late_at = at;
+    h2x_drive_set_tick(drive);
+}
+
+void h2x_drive_set_lead(h2x_drive *drive, h2x_stream *stream,
+                        apr_time_t since)
+{
+    drive->lead = stream;
+    drive->lead_since = since;
+    drive->late_at = since ? since + LATE_AFTER : 0;
+    if (stream) {
+        drive->lead_looked = 0;
+        h2x_thread_self(&drive->lead_thread);
+        h2x_drive_set_tick(drive);
+    }
+}
+
+int h2x_drive_has_work(const h2x_drive *drive)
+{
+    return !drive->lead && (drive->queue.ended_count
+                            || h2x_queue_startable(&drive->queue));
+}
 
 int h2x_drive_is_between_requests(const h2x_drive *drive)
 {
@@ -73,202 +112,7 @@ int h2x_drive_is_between_requests(const h2x_drive *drive)
            && !h2x_session_is_fresh(drive->session);
 }
 
-/* ---- what the session says ---- */
-
-/* Does a request go before another? */
-static int is_before(const h2x_stream *one, const h2x_stream *other)
-{
-    return one->priority.urgency < other->priority.urgency
-           || (one->priority.urgency == other->priority.urgency
-               && one->request.received < other->request.received);
-}
-
-/* Puts a stream behind those that are as urgent and came earlier. */
-static void insert_ready(h2x_drive *drive, h2x_stream *stream)
-{
-    h2x_stream *last = APR_RING_LAST(&drive->ready);
-
-    while (last != APR_RING_SENTINEL(&drive->ready, h2x_stream, link)
-           && is_before(stream, last)) {
-        last = APR_RING_PREV(last, link);
-    }
-    APR_RING_INSERT_AFTER(last, stream, link);
-}
-
-static void on_ready_stream(void *baton, h2x_stream *stream)
-{
-    h2x_drive *drive = baton;
-
-    insert_ready(drive, stream);
-    ++drive->ready_count;
-}
-
-static void on_reprioritized_stream(void *baton, h2x_stream *stream)
-{
-    APR_RING_REMOVE(stream, link);
-    insert_ready(baton, stream);
-}
-
-static void on_closed_stream(void *baton, h2x_stream *stream)
-{
-    h2x_drive *drive = baton;
-
-    if (stream->state == H2X_STREAM_QUEUED) {
-        APR_RING_REMOVE(stream, link);
-        --drive->ready_count;
-    }
-    if (stream->state != H2X_STREAM_RUNNING) {
-        h2x_drive_over_locked(drive, stream);
-    }
-}
-
-static const h2x_session_owner session_owner = {
-    on_ready_stream, on_reprioritized_stream, on_closed_stream
-};
-
-/* ---- what the requests ask for: see h2x_stream_owner ---- */
-
-static void on_may_wait_locked(void *baton, h2x_stream *stream)
-{
-    h2x_drive_wait_locked(baton, stream);
-}
-
-static void on_may_wait(void *baton, h2x_stream *stream)
-{
-    h2x_drive *drive = baton;
-
-    h2x_lock_acquire(&drive->lock);
-    h2x_drive_wait_locked(drive, stream);
-    h2x_lock_release(&drive->lock);
-}
-
-static void on_need_input_locked(void *baton, h2x_stream *stream)
-{
-    h2x_drive_fetch_locked(baton, stream);
-}
-
-static void on_output_locked(void *baton, h2x_stream *stream, int flush)
-{
-    h2x_drive *drive = baton;
-
-    h2x_session_output(drive->session, stream);
-    if (flush || stream->out.memory >= stream->max_memory
-        || (!drive->lead && (stream->out_ended
-                             || stream->out.bytes >= SEND_AT))) {
-        h2x_drive_send_locked(drive);
-        h2x_drive_delegate_locked(drive);
-    }
-    else if (stream != drive->lead && !apr_atomic_read32(&drive->unsent)) {
-        /* the lead will send it soon, or more may follow at once; if not, the
-         * next tick sends it */
-        apr_atomic_set32(&drive->unsent, 1);
-        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
-    }
-}
-
-static void on_consumed_locked(void *baton, h2x_stream *stream,
-                               apr_size_t len)
-{
-    h2x_drive *drive = baton;
-
-    h2x_session_consumed(drive->session, stream, len);
-    if (drive->driver == H2X_DRIVER_WATCH) {
-        h2x_drive_send_locked(drive);
-        h2x_drive_delegate_locked(drive);
-    }
-}
-
-/*
- * While the socket takes nothing, the streams share what may be kept, so that
- * many of them do not make it much; one always has its part.
- */
-static int is_full_locked(void *baton, const h2x_stream *stream)
-{
-    const h2x_drive *drive = baton;
-
-    return stream->out.memory >= stream->max_memory
-           || (drive->c1->data_in_output_filters
-               && stream->out.memory
-                  >= HELD_MAX / h2x_session_stream_count(drive->session));
-}
-
-static int waits_for_client_locked(void *baton, h2x_stream *stream,
-                                   apr_time_t since)
-{
-    h2x_drive *drive = baton;
-
-    return h2x_session_waits_for_client(drive->session, stream, since);
-}
-
-/* ---- the end of a tunnel's output ---- */
-
-/* mod_proxy ends the two directions of a tunnel one by one, this one by
- * shutting down a socket. */
-typedef struct {
-    h2x_watch_entry watch;
-    h2x_drive *drive;
-    h2x_stream *stream;
-} tunnel_end;
-
-static void on_tunnel_end(void *baton)
-{
-    tunnel_end *end = baton;
-    h2x_drive *drive = end->drive;
-    h2x_stream *stream = end->stream;
-    char c;
-
-    h2x_lock_acquire(&drive->lock);
-    if (!stream->is_closed && recv(stream->signal[1], &c, 1, 0) == 0) {
-        stream->out_ended = 1;
-        if (stream->tunnel == H2X_TUNNEL_WEBSOCKET) {
-            /* both sides have said goodbye in it before (RFC 6455, 7.1.1) */
-            stream->in_cut = 1;
-            h2x_stream_wake_locked(stream);
-        }
-        h2x_session_output(drive->session, stream);
-        h2x_drive_send_locked(drive);
-        h2x_drive_delegate_locked(drive);
-    }
-    h2x_lock_release(&drive->lock);
-}
-
-static void on_tunnel_begins(void *baton, h2x_stream *stream)
-{
-    tunnel_end *end = apr_pcalloc(stream->pool, sizeof(*end));
-    apr_socket_t *socket = NULL;
-
-    if (stream->tunnel_end
-        || apr_os_sock_put(&socket, &stream->signal[1], stream->pool)
-               != APR_SUCCESS) {
-        return;
-    }
-    end->drive = baton;
-    end->stream = stream;
-    end->watch.on_ready = on_tunnel_end;
-    end->watch.baton = end;
-    stream->tunnel_end = end;
-    h2x_watch_add(h2x_child_self->watch, &end->watch, socket, stream->pool);
-    h2x_watch_arm(h2x_child_self->watch, &end->watch, APR_POLLIN);
-}
-
-void h2x_drive_forget_tunnel(h2x_stream *stream)
-{
-    if (stream->tunnel_end) {
-        h2x_watch_forget(h2x_child_self->watch,
-                         &((tunnel_end *)stream->tunnel_end)->watch);
-    }
-}
-
-static const h2x_stream_owner stream_owner = {
-    on_may_wait, on_may_wait_locked, on_need_input_locked, on_output_locked,
-    on_consumed_locked, is_full_locked, waits_for_client_locked,
-    on_tunnel_begins
-};
-
 /* ---- stopping ---- */
-
-/* A client has Timeout to answer the first GOAWAY, but no more than this. */
-#define DRAIN_MAX apr_time_from_sec(20)
 
 void h2x_drive_drain(h2x_drive *drive)
 {
@@ -285,7 +129,6 @@ void h2x_drive_drain(h2x_drive *drive)
     }
 }
 
-/* Does what a stopping child should: ask clients to go, or let them down. */
 void h2x_drive_check_stopping(h2x_drive *drive)
 {
     switch (h2x_child_is_stopping()) {
@@ -293,229 +136,206 @@ void h2x_drive_check_stopping(h2x_drive *drive)
         h2x_drive_drain(drive);
         break;
     case H2X_STOP_NOW:
-        h2x_drive_lose(drive);
+        h2x_transfer_lose(drive);
         break;
     case H2X_STOP_NOT:
         break;
     }
 }
 
-/* ---- the watch ---- */
-
-/* The socket of a session that was handed over is ready. */
-static void on_socket_ready(void *baton)
-{
-    h2x_drive *drive = baton;
-
-    h2x_lock_acquire(&drive->lock);
-    if (drive->driver == H2X_DRIVER_WATCH) {
-        if (drive->is_waiting) {
-            apr_thread_cond_signal(drive->work);
-        }
-        else {
-            h2x_drive_check_stopping(drive);
-            h2x_drive_receive_locked(drive);
-            h2x_drive_send_locked(drive);
-            h2x_drive_delegate_locked(drive);
-        }
-    }
-    else if (drive->driver == H2X_DRIVER_MPM && drive->is_flushing) {
-        drive->is_flushing = 0;
-        h2x_io_is_writable(&drive->io); /* also when the session is over */
-        h2x_drive_send_locked(drive);
-    }
-    h2x_lock_release(&drive->lock);
-}
-
 /*
- * The child has begun to stop. The connection may be with the MPM: if that
- * waits for its socket, see h2x_drive_on_deadline(), clients learn of it now.
+ * The MPM may wait for the socket of a connection that has requests: clients
+ * learn now that the child stops. What it does between requests is its own.
  */
-static void on_poke(void *baton)
+static void stop_with_mpm(h2x_drive *drive)
 {
-    h2x_drive *drive = baton;
-
-    h2x_lock_acquire(&drive->lock);
-    if (h2x_drive_is_shared(drive)) {
-        h2x_drive_check_stopping(drive);
-        h2x_drive_send_locked(drive);
-        if (drive->is_waiting) {
-            apr_thread_cond_signal(drive->work);
-        }
-        h2x_drive_delegate_locked(drive);
-    }
-    else if (drive->driver == H2X_DRIVER_MPM && !drive->gone
-             && !h2x_drive_is_between_requests(drive)
-             && h2x_child_is_stopping() == H2X_STOP_GRACEFUL) {
+    if (!drive->gone && !h2x_drive_is_between_requests(drive)
+        && h2x_child_is_stopping() == H2X_STOP_GRACEFUL) {
         h2x_drive_drain(drive);
-        h2x_drive_send_locked(drive);
     }
-    h2x_lock_release(&drive->lock);
 }
 
-static void stop_ticks(h2x_drive *drive)
+/* ---- transitions ---- */
+
+/* The one place that assigns it. */
+static void set_driver(h2x_drive *drive, h2x_driver driver)
 {
-    h2x_watch_tick(h2x_child_self->watch, &drive->watch, 0);
-    if (apr_atomic_read64(&drive->late_at)
-        || apr_atomic_read32(&drive->unsent)) {
-        h2x_watch_tick(h2x_child_self->watch, &drive->watch, 1);
+    if (drive->driver == driver) {
+        return;
+    }
+    if (drive->driver == H2X_DRIVER_THREADS || drive->is_flushing) {
+        h2x_threads_disarm(h2x_child_self->threads, &drive->entry);
+    }
+    drive->is_flushing = 0;
+    if (driver == H2X_DRIVER_CONN) {
+        if (drive->offered) {
+            drive->offered -= h2x_threads_withdraw(h2x_child_self->threads,
+                                                   &drive->entry);
+        }
+        drive->queue.beside = 0;
+    }
+    drive->driver = driver;
+}
+
+/* Who drives after an event? */
+static h2x_driver driver_after(const h2x_drive *drive, h2x_event event)
+{
+    switch (event) {
+    case H2X_EVENT_TAKEN:
+        return H2X_DRIVER_CONN;
+    case H2X_EVENT_LEFT:
+        return H2X_DRIVER_MPM;
+    case H2X_EVENT_WAITS:
+        return H2X_DRIVER_THREADS;
+    case H2X_EVENT_READY:
+        return drive->lead ? drive->driver : H2X_DRIVER_LEAD;
+    case H2X_EVENT_FETCHES:
+        return H2X_DRIVER_LEAD;
+    case H2X_EVENT_DONE:
+        return drive->driver == H2X_DRIVER_LEAD && !drive->lead
+               ? H2X_DRIVER_THREADS : drive->driver;
+    case H2X_EVENT_BUSY:
+        return drive->driver == H2X_DRIVER_MPM ? H2X_DRIVER_MPM
+                                               : H2X_DRIVER_THREADS;
+    default:
+        return drive->driver;
+    }
+}
+
+static void stop(h2x_drive *drive, h2x_event event, int has_changed)
+{
+    if (event == H2X_EVENT_READY || event == H2X_EVENT_FETCHES
+        || (event == H2X_EVENT_BUSY && has_changed)
+        || (event == H2X_EVENT_POKED && h2x_drive_is_shared(drive))) {
+        h2x_drive_check_stopping(drive);
+    }
+    else if (event == H2X_EVENT_POKED
+             && drive->driver == H2X_DRIVER_MPM) {
+        stop_with_mpm(drive);
+    }
+}
+
+static int is_to_send(h2x_event event)
+{
+    return event == H2X_EVENT_WORKED || event == H2X_EVENT_BUSY
+           || event == H2X_EVENT_OUTPUT || event == H2X_EVENT_POKED;
+}
+
+static apr_int16_t events_to_wait_for(const h2x_drive *drive)
+{
+    if (h2x_transfer_is_stuck(drive)) {
+        return APR_POLLOUT;
+    }
+    /* of what was read and not taken yet, poll() does not know; but that the
+     * socket is writable, it finds at once */
+    return drive->c1->data_in_output_filters || drive->pending_input
+           || drive->pending_output
+           ? APR_POLLIN | APR_POLLOUT : APR_POLLIN;
+}
+
+static void arm_for(h2x_drive *drive, apr_int16_t events)
+{
+    apr_status_t rv = h2x_threads_arm(h2x_child_self->threads, &drive->entry,
+                                      events);
+
+    if (rv != APR_SUCCESS) {
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, rv, drive->c1,
+                      "h2x(%s): cannot wait for the client, closing",
+                      drive->c1->log_id);
+        h2x_transfer_lose(drive);
     }
 }
 
 /*
- * Sends what a request has written that says no more, and looks whether the
- * lead has been in one request for long.
+ * Asks for an event of the socket, if the child's threads drive. If the MPM has
+ * the connection, it may wait for the client to send something: what was
+ * written since, and did not fit into the socket, is then theirs to send.
  */
-static void on_tick(void *baton)
+static void arm(h2x_drive *drive)
 {
-    h2x_drive *drive = baton;
-    apr_uint64_t late_at = apr_atomic_read64(&drive->late_at);
-    int is_late = late_at && (apr_uint64_t)h2x_clock_now() > late_at;
+    if (drive->is_closing || drive->c1->aborted) {
+        return;
+    }
+    if (drive->driver == H2X_DRIVER_MPM) {
+        if (drive->c1->data_in_output_filters) {
+            drive->is_flushing = 1;
+            arm_for(drive, APR_POLLOUT);
+        }
+    }
+    else if (drive->driver == H2X_DRIVER_THREADS
+             && !h2x_drive_is_over(drive)) {
+        arm_for(drive, events_to_wait_for(drive));
+    }
+}
 
-    if (!is_late && !apr_atomic_read32(&drive->unsent)) {
-        if (!late_at) {
-            stop_ticks(drive);
+/* How many threads should come: one that leads, if nobody will, and those
+ * beside it, which end no requests. */
+static int wanted(const h2x_drive *drive, int has_lead)
+{
+    const h2x_queue *queue = &drive->queue;
+    int startable = h2x_queue_startable(queue);
+    int beside = (queue->beside < startable) ? queue->beside : startable;
+
+    return (!has_lead && (queue->ended_count || beside < startable))
+           ? beside + 1 : beside;
+}
+
+/* Is there a lead, or will the thread that drives, or that makes this
+ * transition, see itself what is to be done? */
+static int has_lead(const h2x_drive *drive, h2x_event event)
+{
+    return drive->lead || drive->driver == H2X_DRIVER_CONN
+           || drive->driver == H2X_DRIVER_LEAD
+           || event == H2X_EVENT_WAITS || event == H2X_EVENT_WORKED;
+}
+
+/*
+ * Sees to it that somebody does what is to be done, if nobody will: the
+ * connection thread when it waits, or others.
+ */
+static void delegate(h2x_drive *drive, h2x_event event)
+{
+    int count = wanted(drive, has_lead(drive, event));
+
+    if (drive->is_closing || event == H2X_EVENT_WAITS) {
+        return;
+    }
+    if (drive->is_waiting) {
+        if (event == H2X_EVENT_POKED || h2x_drive_has_work(drive)
+            || !drive->queue.running || h2x_drive_is_over(drive)) {
+            apr_thread_cond_signal(drive->work);
         }
         return;
     }
-    h2x_lock_acquire(&drive->lock);
-    if (is_late && apr_atomic_read64(&drive->late_at) == late_at) {
-        h2x_drive_check_lead_locked(drive);
+    while (drive->offered < count) {
+        ++drive->offered;
+        h2x_threads_offer(h2x_child_self->threads, &drive->entry);
     }
-    if (apr_atomic_read32(&drive->unsent)) {
-        h2x_drive_send_locked(drive);
-        h2x_drive_delegate_locked(drive);
-    }
-    h2x_lock_release(&drive->lock);
-}
-
-/* ---- life ---- */
-
-static apr_status_t close_on_cleanup(void *baton)
-{
-    h2x_drive_close(baton);
-    return APR_SUCCESS;
-}
-
-void h2x_drive_make_log_id(conn_rec *c1)
-{
-    static apr_uint32_t last;
-
-    if (!c1->log_id
-        && ap_run_generate_log_id(c1, NULL, &c1->log_id) != OK) {
-        c1->log_id = apr_psprintf(c1->pool, "%" APR_PID_T_FMT "-%u", getpid(),
-                                  apr_atomic_inc32(&last) + 1);
+    if (drive->offered) {
+        h2x_threads_retry(h2x_child_self->threads);
     }
 }
 
-/* The session's first request came as HTTP/1.1. */
-static apr_status_t begin_upgraded(h2x_drive *drive,
-                                   const h2x_first_request *first)
+apr_size_t h2x_drive_advance_locked(h2x_drive *drive, h2x_event event)
 {
-    apr_status_t rv;
+    h2x_driver driver = driver_after(drive, event);
+    int has_changed = (driver != drive->driver);
+    apr_size_t sent = 0;
 
-    h2x_lock_acquire(&drive->lock);
-    rv = h2x_session_upgrade(drive->session, first);
-    h2x_lock_release(&drive->lock);
-    return rv;
-}
-
-apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
-                              const h2x_first_request *first)
-{
-    apr_pool_t *p = c1->pool;
-    server_rec *s = h2x_conn_get(c1)->server;
-    h2x_drive *drive = apr_pcalloc(p, sizeof(*drive));
-    h2x_session_params params = {
-        c1, s, &drive->lock,
-        h2x_child_self->stores[c1->id % H2X_CHILD_STORES],
-        &session_owner, &stream_owner, drive,
-        h2x_conn_get(c1)->ssl
-            ? h2x_origin_list(c1, s, h2x_conn_get(c1)->ssl) : NULL
-    };
-    apr_status_t rv;
-
-    /* its timers are for HTTP/1.1, and ended live connections */
-    ap_remove_input_filter_byhandle(c1->input_filters, "reqtimeout");
-    h2x_drive_make_log_id(c1);
-    drive->c1 = c1;
-    /* HTTP/1.1 is not over after an Upgrade: until h2x_drive_run(), the
-     * connection thread has the filters for itself */
-    drive->driver = first ? H2X_DRIVER_CONN : H2X_DRIVER_MPM;
-    APR_RING_INIT(&drive->ready, h2x_stream, link);
-    APR_RING_INIT(&drive->ended, h2x_stream, link);
-    drive->running_max = (int)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS);
-    h2x_io_init(&drive->io, c1, s);
-    rv = apr_thread_mutex_create(&drive->lock.mutex,
-                                 APR_THREAD_MUTEX_DEFAULT, p);
-    if (rv == APR_SUCCESS) {
-        rv = apr_thread_cond_create(&drive->work, p);
+    h2x_lock_check(&drive->lock);
+    if (event == H2X_EVENT_BUSY) {
+        h2x_drive_set_lead(drive, NULL, 0);
     }
-    if (rv == APR_SUCCESS) {
-        rv = h2x_session_create(&drive->session, &params, p);
+    set_driver(drive, driver);
+    stop(drive, event, has_changed);
+    if (is_to_send(event)) {
+        sent = h2x_transfer_send(drive);
     }
-    if (rv != APR_SUCCESS) {
-        return rv;
+    if (event != H2X_EVENT_LEFT && event != H2X_EVENT_READY) {
+        /* the MPM waits for the socket itself; who found it ready arms it last,
+         * by H2X_EVENT_DONE */
+        arm(drive);
+        delegate(drive, event);
     }
-    drive->source.run = h2x_drive_work;
-    drive->source.baton = drive;
-    drive->watch.on_ready = on_socket_ready;
-    drive->watch.on_tick = on_tick;
-    drive->watch.on_deadline = h2x_drive_on_deadline;
-    drive->watch.on_poke = on_poke;
-    drive->watch.baton = drive;
-    h2x_watch_add(h2x_child_self->watch, &drive->watch,
-                  ap_get_conn_socket(c1), p);
-    apr_pool_pre_cleanup_register(p, drive, close_on_cleanup);
-    *pdrive = drive;
-    return first ? begin_upgraded(drive, first) : APR_SUCCESS;
-}
-
-/* The MPM closes a connection with requests when its Timeout is over. */
-static void tell_of_timeout(const h2x_drive *drive)
-{
-    int streams = h2x_session_stream_count(drive->session);
-
-    if (streams && !h2x_child_is_stopping()) {
-        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, drive->c1,
-                      "h2x(%s): closing: client takes no data, %d streams end",
-                      drive->c1->log_id, streams);
-    }
-}
-
-void h2x_drive_close(h2x_drive *drive)
-{
-    if (!h2x_child_self || !drive->session) {
-        return;
-    }
-    h2x_lock_acquire(&drive->lock);
-    drive->is_closing = 1;
-    h2x_lock_release(&drive->lock);
-    h2x_workers_forget(h2x_child_self->workers, &drive->source);
-    /* after them, since they ask it for ticks */
-    h2x_watch_forget(h2x_child_self->watch, &drive->watch);
-    h2x_lock_acquire(&drive->lock);
-    if (!drive->gone && !drive->c1->aborted) {
-        tell_of_timeout(drive);
-        h2x_session_goaway(drive->session);
-        h2x_drive_send_locked(drive);
-    }
-    h2x_io_end(&drive->io);
-    h2x_drive_lose(drive);
-    h2x_drive_end_all_locked(drive);
-    ap_assert(!drive->running && !drive->ready_count && !drive->ended_count);
-    h2x_session_destroy(drive->session);
-    drive->session = NULL;
-    h2x_drive_free_buffer(drive);
-    h2x_lock_release(&drive->lock);
-    h2x_conn_get(drive->c1)->drive = NULL;
-}
-
-void h2x_drive_hand_over(conn_rec *c2)
-{
-    h2x_drive *drive = h2x_conn_get(c2->master)->drive;
-
-    h2x_lock_acquire(&drive->lock);
-    h2x_drive_handler_waits_locked(drive, h2x_conn_get(c2)->stream);
-    h2x_lock_release(&drive->lock);
+    return sent;
 }

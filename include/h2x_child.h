@@ -11,8 +11,7 @@
 
 #include "h2x_c2_pool.h"
 #include "h2x_stream.h"
-#include "h2x_watch.h"
-#include "h2x_worker.h"
+#include "h2x_threads.h"
 
 /** Connections use different stores, so as not to wait for each other. */
 #define H2X_CHILD_STORES 4
@@ -25,15 +24,13 @@ typedef enum {
 } h2x_child_stop;
 
 typedef struct h2x_child {
-    h2x_watch *watch;
-    h2x_workers *workers;
+    h2x_threads *threads;
     h2x_stream_store *stores[H2X_CHILD_STORES];
     h2x_c2_pools *c2_pools;
-    h2x_watch_entry trim_time; /* when stores and pools are trimmed, */
-    h2x_worker_source trimming; /* and what does it */
+    h2x_entry trimming; /* of stores and pools */
     int keeps_idle;     /* the MPM keeps idle connections without a thread, */
     int waits_for_io;   /* and others too */
-    int threads;        /* ThreadsPerChild */
+    int mpm_threads;    /* ThreadsPerChild */
     int thread_limit;   /* slots of a child in the scoreboard */
     apr_uint32_t stopping; /* an h2x_child_stop; atomic */
     apr_uint32_t driving;  /* connection threads with a connection; atomic */
@@ -53,20 +50,20 @@ extern h2x_child *h2x_child_self;
 /** Sets up the child; from the child_init hook. */
 apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s);
 
-/** Notes that the child stops, and tells the watch; child_stopping hook. */
+/** Notes that the child stops, tells connections; the child_stopping hook. */
 void h2x_child_stopping(int graceful);
 
 /** Tells whether and how the child stops. Any thread. */
 h2x_child_stop h2x_child_is_stopping(void);
 
 /**
- * The place of a worker in the scoreboard. A child has ThreadLimit slots, of
- * which the MPM uses ThreadsPerChild; workers show in the others.
+ * The place of one of our threads in the scoreboard. A child has ThreadLimit
+ * slots, of which the MPM uses ThreadsPerChild; ours show in the others.
  * @return -1 when those are all taken
  */
-int h2x_child_worker_slot(int number);
+int h2x_child_slot(int number);
 
-/** The number of workers that there may be, at least and at most. */
+/** How many of our threads there are, H2MinWorkers and H2MaxWorkers. */
 void h2x_child_count_workers(server_rec *s, int *min, int *max);
 
 #endif /* H2X_CHILD_H */

@@ -230,6 +230,8 @@ struct h2x_stream {
     apr_socket_t *drop_socket; /* NULL, or what modules close to drop it */
     request_rec *r;       /* the initial request; NULL once it was logged */
     apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
+    struct h2x_member *member; /* of the child's threads, that runs it; NULL:
+                                * the connection's does. The engine's */
     int is_computing;     /* it counts among the child's that compute; lock
                            * held */
 };

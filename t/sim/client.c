@@ -223,10 +223,11 @@ static void act(client *me)
         }
         break;
     case 4:
-        sim_pass(sim_random(3000), 0);
+        connection_pass(me->conn, sim_random(3000), 0);
         break;
     case 5:
-        sim_pass(sim_random(world.is_wild ? 3000000 : 500000), 0);
+        connection_pass(me->conn,
+                        sim_random(world.is_wild ? 3000000 : 500000), 0);
         break;
     case 6:
         nghttp2_submit_ping(me->ng, NGHTTP2_FLAG_NONE, NULL);
@@ -271,7 +272,8 @@ static void hear(client *me)
         used = nghttp2_session_mem_recv(me->ng, piece, n);
         SIM_CHECK(used == (ssize_t)n, "a client does not understand: %s",
                   nghttp2_strerror((int)used));
-        sim_pass(1 + (apr_interval_time_t)(n / LINK_SPEED), 0);
+        connection_pass(me->conn,
+                        1 + (apr_interval_time_t)(n / LINK_SPEED), 0);
         if (sim_one_in(4)) {
             break;
         }
@@ -292,7 +294,8 @@ static int await(client *me, apr_time_t until)
 
     if (paused) {
         while (sim_now() < paused && !net_has_news(me->conn->socket)) {
-            sim_pass(paused - sim_now() < 1000 ? paused - sim_now() : 1000, 0);
+            connection_pass(me->conn, paused - sim_now() < 1000
+                                      ? paused - sim_now() : 1000, 0);
         }
         return 1;
     }
@@ -384,10 +387,12 @@ void client_run(connection *conn)
         if (!me.actions && me.open_count && !me.is_over) {
             open_window(&me);
             say(&me);
-            if (!await(&me, until) && !conn->waits_for_thread) {
+            if (!await(&me, until) && !conn->waits_for_thread
+                && !net_is_lost(conn->socket)) {
                 tell_open(&me);
             }
-            SIM_CHECK(sim_now() < until || conn->waits_for_thread,
+            SIM_CHECK(sim_now() < until || conn->waits_for_thread
+                      || net_is_lost(conn->socket),
                       "client %d waits for ever: %d streams are open",
                       conn->number, me.open_count);
         }
@@ -395,7 +400,7 @@ void client_run(connection *conn)
     sim_say("client %d leaves, %d streams open", conn->number, me.open_count);
     if (sim_one_in(2)) {
         net_shut(conn->socket);
-        sim_pass(sim_random(1000), 0);
+        connection_pass(conn, sim_random(1000), 0);
     }
     net_leave(conn->socket);
     nghttp2_session_del(me.ng);

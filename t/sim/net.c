@@ -1,16 +1,17 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-#include "net.h"
-#include "schedule.h"
+#include "world.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include <apr_poll.h>
+#include <apr_portable.h>
 
 #include <http_core.h>
 
 #include "h2x_io.h"
+#include "../../engine/h2x_poll.h"
 
 /* What may be written at once, as h2x_io.c has it. */
 #define WRITE_SIZE (48 * 1024)
@@ -22,16 +23,22 @@ typedef struct {
     apr_size_t size;
 } bytes;
 
+#define SOCKETS_MAX 32
+
 struct apr_socket_t {
+    int fd;             /* its place among these: */
     bytes in;           /* to the server */
     bytes out;          /* to the client */
     apr_size_t capacity; /* of that */
     bytes held;         /* by the filters of the connection */
     int is_shut;        /* the client says no more */
     int is_left;        /* it has closed */
+    int is_lost;        /* it cannot be waited for */
     int is_closed;      /* the server has, */
     int is_finished;    /* or says no more */
 };
+
+static apr_socket_t *sockets[SOCKETS_MAX]; /* that are not closed */
 
 /* ---- bytes ---- */
 
@@ -76,6 +83,11 @@ apr_socket_t *net_socket(apr_pool_t *p, apr_size_t capacity)
     apr_socket_t *s = apr_pcalloc(p, sizeof(*s));
 
     s->capacity = capacity;
+    while (sockets[s->fd]) {
+        ++s->fd;
+        SIM_CHECK(s->fd < SOCKETS_MAX, "too many sockets");
+    }
+    sockets[s->fd] = s;
     apr_pool_cleanup_register(p, s, free_bytes, apr_pool_cleanup_null);
     return s;
 }
@@ -96,6 +108,11 @@ apr_size_t net_receive(apr_socket_t *s, void *to, apr_size_t len)
 
     sim_point();
     return n;
+}
+
+int net_is_lost(const apr_socket_t *s)
+{
+    return s->is_lost;
 }
 
 int net_is_ended(const apr_socket_t *s)
@@ -133,118 +150,225 @@ int net_is_writable(const apr_socket_t *s)
     return left(&s->out) < s->capacity || s->is_left || s->is_closed;
 }
 
-void net_close(apr_socket_t *s)
+/* ---- h2x_poll.h ---- */
+
+#define WAITERS_MAX 16
+
+/* A descriptor in the set, and what is asked for. */
+typedef struct {
+    int is_in;
+    apr_int16_t armed;   /* one of these is told, once */
+    apr_uint32_t id;
+    apr_interval_time_t idle; /* since it could be told while no processor was
+                               * used, and */
+    apr_interval_time_t waits; /* since it could be told at all */
+} watched;
+
+struct h2x_poll {
+    watched fds[SOCKETS_MAX];
+    int wakes;
+    int merges_wakes;    /* several are one, until a thread has come */
+    int is_last_first;   /* only the last that came is told; else any */
+    int is_split;        /* each direction is told for itself: kqueue */
+    const fiber *waiters[WAITERS_MAX]; /* in the order they came */
+    int waiter_count;
+};
+
+/* That of the child: there is one. */
+static h2x_poll *child_poll;
+
+apr_status_t h2x_poll_create(h2x_poll **poll, apr_pool_t *p)
 {
-    s->is_closed = 1;
+    *poll = apr_pcalloc(p, sizeof(**poll));
+    (*poll)->merges_wakes = !sim_one_in(4);
+    (*poll)->is_last_first = sim_one_in(2);
+    (*poll)->is_split = sim_one_in(4);
+    child_poll = *poll;
+    return APR_SUCCESS;
+}
+
+/* What is true of a socket. */
+static apr_int16_t state_of(const apr_socket_t *s)
+{
+    return (net_is_readable(s) ? APR_POLLIN : 0)
+           | (net_is_writable(s) ? APR_POLLOUT : 0)
+           | (s->is_left ? APR_POLLHUP : 0);
+}
+
+static apr_int16_t events_of(const h2x_poll *poll, int fd)
+{
+    return poll->fds[fd].armed ? poll->fds[fd].armed & state_of(sockets[fd])
+                               : 0;
+}
+
+apr_status_t h2x_poll_set(h2x_poll *poll, int fd, apr_int16_t events,
+                          apr_uint32_t id)
+{
+    watched *w;
+
+    SIM_CHECK(fd >= 0 && fd < SOCKETS_MAX && sockets[fd],
+              "descriptor %d is asked for, which is closed", fd);
+    SIM_CHECK(id, "a descriptor is asked for without an id");
+    SIM_CHECK(!(events & ~(APR_POLLIN | APR_POLLOUT)),
+              "events %x are asked for", events);
+    if (sim.may_fail && sim_one_in(200)) {
+        sim_did_something(NULL);
+        sockets[fd]->is_lost = 1;
+        return APR_ENOMEM;
+    }
+    w = &poll->fds[fd];
+    if (events || w->is_in) {
+        w->is_in = 1;
+        w->id = id;
+        /* epoll tells of failure whether it is asked for or not */
+        w->armed = events | (poll->is_split ? 0 : APR_POLLHUP);
+        w->idle = w->waits = 0;
+    }
+    sim_point();
+    return APR_SUCCESS;
+}
+
+void h2x_poll_remove(h2x_poll *poll, int fd)
+{
+    SIM_CHECK(fd >= 0 && fd < SOCKETS_MAX && sockets[fd],
+              "descriptor %d is taken out after it was closed", fd);
+    memset(&poll->fds[fd], 0, sizeof(poll->fds[fd]));
     sim_point();
 }
 
-/* ---- polling ---- */
-
-#define DESCRIPTORS_MAX 64
-
-struct apr_pollset_t {
-    apr_pollfd_t pfds[DESCRIPTORS_MAX];
-    int count;
-    apr_pollfd_t found[DESCRIPTORS_MAX];
-    int is_woken;
-};
-
-static apr_int16_t events(const apr_pollfd_t *pfd)
+static int has_event(const h2x_poll *poll)
 {
-    const apr_socket_t *s = pfd->desc.s;
-    apr_int16_t found = 0;
+    int fd, found = poll->wakes;
 
-    if (net_is_readable(s)) {
-        found |= pfd->reqevents & APR_POLLIN;
-    }
-    if (net_is_writable(s)) {
-        found |= pfd->reqevents & APR_POLLOUT;
-    }
-    if (s->is_left || s->is_closed) {
-        found |= APR_POLLHUP;
+    for (fd = 0; fd < SOCKETS_MAX && !found; ++fd) {
+        found = events_of(poll, fd);
     }
     return found;
 }
 
-APR_DECLARE(apr_status_t) apr_pollset_create(apr_pollset_t **pollset,
-                                             apr_uint32_t size UNUSED,
-                                             apr_pool_t *p,
-                                             apr_uint32_t flags UNUSED)
+typedef struct {
+    const h2x_poll *poll;
+    const fiber *self;
+} waiter;
+
+static int is_told(const void *baton)
 {
-    *pollset = apr_pcalloc(p, sizeof(**pollset));
+    const waiter *me = baton;
+    const h2x_poll *poll = me->poll;
+
+    return (!poll->is_last_first
+            || poll->waiters[poll->waiter_count - 1] == me->self)
+           && has_event(poll);
+}
+
+/* Takes one of the events; 0: none, or one for which there was a wake. */
+static apr_uint32_t take_event(h2x_poll *poll)
+{
+    int able[SOCKETS_MAX + 1], count = 0, fd;
+    apr_int16_t events;
+
+    for (fd = 0; fd < SOCKETS_MAX; ++fd) {
+        if (events_of(poll, fd)) {
+            able[count++] = fd;
+        }
+    }
+    if (poll->wakes) {
+        able[count++] = -1;
+    }
+    if (!count) {
+        return 0;
+    }
+    fd = able[sim_random((unsigned)count)];
+    if (fd < 0) {
+        --poll->wakes;
+        return 0;
+    }
+    events = events_of(poll, fd);
+    if (poll->is_split && events == (APR_POLLIN | APR_POLLOUT)) {
+        events = sim_one_in(2) ? APR_POLLIN : APR_POLLOUT;
+    }
+    poll->fds[fd].armed = poll->is_split ? poll->fds[fd].armed & ~events : 0;
+    sim_did_something("handles an event"); /* there was none */
+    return poll->fds[fd].id;
+}
+
+static void leave_waiters(h2x_poll *poll)
+{
+    int i = 0;
+
+    while (poll->waiters[i] != sim_self()) {
+        ++i;
+    }
+    --poll->waiter_count;
+    memmove(&poll->waiters[i], &poll->waiters[i + 1],
+            (size_t)(poll->waiter_count - i) * sizeof(poll->waiters[0]));
+}
+
+apr_uint32_t h2x_poll_wait(h2x_poll *poll, apr_interval_time_t timeout)
+{
+    waiter me = { poll, sim_self() };
+    apr_uint32_t id;
+
+    SIM_CHECK(!timeout || !sim_locks_held(),
+              "a thread waits for events with a lock held");
+    sim_point();
+    if (timeout) {
+        SIM_CHECK(poll->waiter_count < WAITERS_MAX, "too many wait");
+        poll->waiters[poll->waiter_count++] = me.self;
+        sim_wait_for_events(is_told, &me,
+                            timeout < 0 ? 0 : sim_now() + timeout);
+        leave_waiters(poll);
+    }
+    id = take_event(poll);
+    sim_point(); /* it may be of the past when it is looked at */
+    return id;
+}
+
+void h2x_poll_wake(h2x_poll *poll)
+{
+    poll->wakes = poll->merges_wakes ? 1 : poll->wakes + 1;
+    sim_point();
+}
+
+void net_close(apr_socket_t *s)
+{
+    SIM_CHECK(!child_poll->fds[s->fd].is_in,
+              "a socket is closed that is still waited for");
+    s->is_closed = 1;
+    sockets[s->fd] = NULL;
+    sim_point();
+}
+
+APR_DECLARE(apr_status_t) apr_os_sock_get(apr_os_sock_t *fd, apr_socket_t *s)
+{
+    *fd = s->fd;
     return APR_SUCCESS;
 }
 
-APR_DECLARE(apr_status_t) apr_pollset_add(apr_pollset_t *pollset,
-                                          const apr_pollfd_t *pfd)
+int net_has_event(void)
 {
-    SIM_CHECK(pollset->count < DESCRIPTORS_MAX, "too many descriptors");
-    pollset->pfds[pollset->count++] = *pfd;
-    sim_point();
-    return APR_SUCCESS;
+    return has_event(child_poll);
 }
 
-APR_DECLARE(apr_status_t) apr_pollset_remove(apr_pollset_t *pollset,
-                                             const apr_pollfd_t *pfd)
+apr_interval_time_t net_oldest_event(apr_interval_time_t time, int is_busy)
 {
-    int i;
+    apr_interval_time_t oldest = 0;
+    int fd;
 
-    for (i = 0; i < pollset->count; ++i) {
-        if (pollset->pfds[i].client_data == pfd->client_data) {
-            pollset->pfds[i] = pollset->pfds[--pollset->count];
-            sim_point();
-            return APR_SUCCESS;
+    for (fd = 0; fd < SOCKETS_MAX; ++fd) {
+        watched *w = &child_poll->fds[fd];
+
+        if (!events_of(child_poll, fd)) {
+            w->idle = w->waits = 0;
+            continue;
         }
+        w->waits += time;
+        w->idle += is_busy ? 0 : time;
+        /* one processor's worth of computing is a while each */
+        oldest = w->idle > oldest ? w->idle : oldest;
+        oldest = w->waits / 8 > oldest ? w->waits / 8 : oldest;
     }
-    sim_fail("a descriptor is taken off a pollset that has it not");
-}
-
-static int has_event(const void *baton)
-{
-    const apr_pollset_t *pollset = baton;
-    int i;
-
-    for (i = 0; i < pollset->count; ++i) {
-        if (events(&pollset->pfds[i])) {
-            return 1;
-        }
-    }
-    return pollset->is_woken;
-}
-
-APR_DECLARE(apr_status_t) apr_pollset_poll(apr_pollset_t *pollset,
-                                           apr_interval_time_t timeout,
-                                           apr_int32_t *count,
-                                           const apr_pollfd_t **found)
-{
-    int i;
-
-    sim_point();
-    sim_wait(has_event, pollset, timeout < 0 ? 0 : sim_now() + timeout,
-             "events");
-    *count = 0;
-    *found = pollset->found;
-    for (i = 0; i < pollset->count; ++i) {
-        apr_int16_t rtnevents = events(&pollset->pfds[i]);
-
-        if (rtnevents) {
-            pollset->found[*count] = pollset->pfds[i];
-            pollset->found[(*count)++].rtnevents = rtnevents;
-        }
-    }
-    if (pollset->is_woken) {
-        pollset->is_woken = 0;
-        return APR_EINTR;
-    }
-    return *count ? APR_SUCCESS : APR_TIMEUP;
-}
-
-APR_DECLARE(apr_status_t) apr_pollset_wakeup(apr_pollset_t *pollset)
-{
-    pollset->is_woken = 1;
-    sim_point();
-    return APR_SUCCESS;
+    return oldest;
 }
 
 /* ---- h2x_io.h ---- */
@@ -304,9 +428,24 @@ int h2x_io_is_writable(h2x_io *io)
     return !io->c1->data_in_output_filters && !io->c1->aborted;
 }
 
+/* A disk, or records of TLS, that take long: with the lock held. */
+static void be_slow(const h2x_io *io, apr_interval_time_t most, int is_busy)
+{
+    connection *conn = (connection *)io->c1;
+
+    if (world.is_slow && sim_one_in(30)) {
+        sim_did_something(NULL); /* the output of a request may be held back,
+                                  * until the next tick */
+        ++conn->stuck;
+        connection_pass(conn, sim_random((unsigned)most), is_busy);
+        --conn->stuck;
+    }
+}
+
 void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
 {
     check_locked(io);
+    be_slow(io, 60 * 1000, 0);
     SIM_CHECK(len <= io->size, "%d bytes are written at once", (int)len);
     put(&socket_of(io->c1)->held, data, len);
     net_flush(io->c1);
@@ -350,7 +489,10 @@ apr_status_t h2x_io_read(h2x_io *io,
         io->is_drained = !s->is_shut;
         return s->is_shut ? APR_EOF : APR_EAGAIN;
     }
-    sim_did_something("reads");
+    /* a handler that has read its body itself may turn to something else: it
+     * is noticed, but not at once */
+    sim_did_something(((connection *)io->c1)->handlers ? NULL : "reads");
+    be_slow(io, 20 * 1000, 1);
     return receive(baton, piece, *len);
 }
 

@@ -16,6 +16,7 @@ void net_send(apr_socket_t *s, const void *data, apr_size_t len);
 apr_size_t net_receive(apr_socket_t *s, void *to, apr_size_t len);
 int net_has_news(const apr_socket_t *s); /* bytes, or the end */
 int net_is_ended(const apr_socket_t *s); /* and nothing is left */
+int net_is_lost(const apr_socket_t *s);  /* and is closed some time */
 void net_shut(apr_socket_t *s);          /* says no more */
 void net_leave(apr_socket_t *s);         /* closes it */
 
@@ -26,5 +27,14 @@ void net_close(apr_socket_t *s);
 
 /** Offers the socket what the filters of a connection hold. */
 void net_flush(conn_rec *c1);
+
+/** Is there an event for which no thread waits? */
+int net_has_event(void);
+
+/**
+ * Time passes: for how long now has the oldest event waited for a thread, in
+ * time in which no processor was used? Time in which one was counts little.
+ */
+apr_interval_time_t net_oldest_event(apr_interval_time_t time, int is_busy);
 
 #endif /* NET_H */

@@ -73,6 +73,13 @@ request *request_make(void)
 
 /* ---- how they do it ---- */
 
+static void handler_pass(request *q, apr_interval_time_t time, int is_busy)
+{
+    ++q->conn->handlers;
+    connection_pass(q->conn, time, is_busy);
+    --q->conn->handlers;
+}
+
 /* What files have, wherever a response begins in it. */
 static int file(void)
 {
@@ -200,7 +207,7 @@ static void respond(h2x_stream *stream, request *q)
         pending = NULL;
         sim_did_something("responds");
         if (q->pause && sim_one_in(3)) {
-            sim_pass(q->pause, 0);
+            handler_pass(q, q->pause, 0);
         }
     } while (rv == APR_SUCCESS && end == H2X_OUTPUT_GOES_ON);
 }
@@ -241,10 +248,10 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
         h2x_drive_hand_over(stream->c2);
     }
     if (q->computes) {
-        sim_pass(q->computes, 1);
+        handler_pass(q, q->computes, 1);
     }
     if (q->waits) {
-        sim_pass(q->waits, 0);
+        handler_pass(q, q->waits, 0);
     }
     if (q->reads == READS_SOME) {
         read_body(stream, q, 1 + q->upload / 2);
@@ -274,15 +281,27 @@ void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum UNUSED,
     sim_did_something("ends a request");
     q->is_ended = 1;
     if (sim_one_in(8)) {
-        sim_pass(sim_random(5000), 0);  /* a log that takes its time */
+        /* a log that takes its time */
+        handler_pass(q, sim_random(5000), 0);
     }
     stream->c2 = NULL;
     stream->c2_pool = NULL;
     apr_pool_clear(c2_pool->pool);
 }
 
-/* The longest that the engine may take to notice that a thread waits. */
+/* ---- do they get on? ---- */
+
+/* The longest that the engine may take to notice that a thread waits, and to
+ * go on without it. */
 #define NOTICE_MAX (100 * 1000)
+
+/* The longest that an event may wait for a thread, while there may be one: a
+ * look of the watchdog or three, for each of those that are stuck. */
+#define EVENT_MAX (40 * 1000)
+
+/* The longest that a connection may be kept waiting while processors compute
+ * for others. */
+#define BUSY_MAX (1000 * 1000)
 
 static int is_open(const request *q)
 {
@@ -293,29 +312,95 @@ static int is_open(const request *q)
 static int could_begin(const request *q)
 {
     return is_open(q) && !q->runner && !q->was_cancelled
-           && !q->conn->waits_for_thread
+           && !q->conn->waits_for_thread && !q->conn->stuck
            && !net_is_readable(q->conn->socket);
+}
+
+static int has_open(const connection *conn)
+{
+    int i, count = 0;
+
+    for (i = 0; i < request_count; ++i) {
+        count += (requests[i].conn == conn && is_open(&requests[i]));
+    }
+    return count > 0;
+}
+
+/* How many threads are stuck with the lock of a connection, or for it. */
+static int count_stuck(void)
+{
+    int stuck = sim_waiting_for_mutexes(), i;
+
+    for (i = 0; i < connection_count; ++i) {
+        stuck += connections[i]->stuck;
+    }
+    return stuck;
+}
+
+/* How many are in requests. */
+static int count_running(void)
+{
+    int running = 0, i;
+
+    for (i = 0; i < request_count; ++i) {
+        running += (requests[i].runner && !requests[i].is_ended);
+    }
+    return running;
+}
+
+/*
+ * Whatever other connections do: something must come of a connection's
+ * requests, unless its own client or its own handlers take their time, as long
+ * as there may be one more thread.
+ */
+static void check_progress(connection *conn, apr_interval_time_t time,
+                           int is_busy)
+{
+    if (conn->reasons || conn->waits_for_thread || !has_open(conn)) {
+        conn->idle = conn->waits = 0;
+    }
+    else {
+        conn->idle += is_busy ? 0 : time;
+        conn->waits += time;
+    }
+    conn->unread = (net_is_readable(conn->socket) && !is_busy && !conn->stuck
+                    && conn->reasons == conn->handlers
+                    && !conn->waits_for_thread && !conn->is_over)
+        ? conn->unread + time : 0;
+    SIM_CHECK(conn->unread < NOTICE_MAX, "connection %d is not read",
+              conn->number);
+    SIM_CHECK(conn->idle < NOTICE_MAX && conn->waits < BUSY_MAX,
+              "connection %d is held up by others", conn->number);
 }
 
 void request_on_time(apr_interval_time_t time, int has_reason, int is_busy)
 {
     static apr_interval_time_t idle;
-    int running = 0, open = 0, i;
+    int stuck = count_stuck(), held = stuck + count_running(), open = 0, i;
+    /* the last one runs no request, but may be stuck */
+    int has_thread = held < world.workers + world.mpm_threads
+                     && !(sim.may_fail && stuck);
 
     for (i = 0; i < request_count; ++i) {
-        running += (requests[i].runner && !requests[i].is_ended);
         open += is_open(&requests[i]);
     }
     idle = (open && !has_reason) ? idle + time : 0;
     SIM_CHECK(world.is_wild || idle < NOTICE_MAX,
               "requests are open, and everybody waits");
+    SIM_CHECK(net_oldest_event(has_thread ? time : 0, is_busy) < EVENT_MAX,
+              "an event is left");
+    if (world.is_wild) {
+        return;
+    }
     for (i = 0; i < request_count; ++i) {
         request *q = &requests[i];
 
-        q->held_up = (could_begin(q) && !is_busy && running < world.workers)
+        q->held_up = (could_begin(q) && !is_busy && held < world.workers)
             ? q->held_up + time : 0;
-        SIM_CHECK(q->held_up < NOTICE_MAX || world.is_wild,
-                  "request %d is held up", i);
+        SIM_CHECK(q->held_up < NOTICE_MAX, "request %d is held up", i);
+    }
+    for (i = 0; i < connection_count; ++i) {
+        check_progress(connections[i], has_thread ? time : 0, is_busy);
     }
 }
 

@@ -107,7 +107,7 @@ def try_fault(tree, patch, count):
         status, output = 0, "does not come back"
     must("patch", "-s", "-R", "-p1", "-i", patch, cwd=tree)
     said = [line for line in output.splitlines() if line.startswith("seed")]
-    print("%-26s %s" % (os.path.basename(patch)[:-len(".patch")],
+    print("%-36s %s" % (os.path.basename(patch)[:-len(".patch")],
                         "NOT FOUND: " + output[:80] if not status
                         else "found: " + said[0][:120] if said
                         else "found: status %d" % status), flush=True)

@@ -50,7 +50,8 @@ struct fiber {
     int is_over;
     int has_reason;      /* to let time pass: it works, or takes its time */
     int is_busy;
-    apr_time_t used;     /* of its processor's time */
+    apr_time_t used;     /* of its processor's time, before that: */
+    apr_time_t busy_since;
     unsigned rank;
     apr_time_t until;    /* waits until then; 0: for ever */
     int (*is_ready)(const void *baton); /* NULL: it does not wait */
@@ -59,6 +60,7 @@ struct fiber {
     int is_timed_out;
     const void *condition; /* it waits for that one, */
     int is_signalled;    /* and was woken */
+    int waits_for_events; /* likewise */
     int is_probed;       /* woken for nothing, to see whether it waits again */
     int held_count;
     apr_thread_mutex_t *held[HELD_MAX];
@@ -67,6 +69,7 @@ struct fiber {
 struct apr_thread_mutex_t {
     fiber *owner;
     int number;          /* in order of creation, in this schedule */
+    int is_gone;         /* with its pool */
 };
 
 struct apr_thread_cond_t {
@@ -94,6 +97,7 @@ static long steps_at_this_time;
 static long turn;
 static int mutex_count;
 static int is_probing;  /* those who wait were woken for nothing */
+static apr_thread_mutex_t mutexes[MUTEXES_MAX];
 /* was the second mutex ever taken with the first one held? */
 static unsigned char was_nested[MUTEXES_MAX][MUTEXES_MAX];
 
@@ -287,6 +291,16 @@ const char *sim_name(const fiber *f)
     return f ? f->name : "none";
 }
 
+int sim_count(const char *name)
+{
+    int count = 0, i;
+
+    for (i = 0; i < fiber_count; ++i) {
+        count += (!fibers[i].is_over && !strcmp(fibers[i].name, name));
+    }
+    return count;
+}
+
 int sim_number(void)
 {
     return current->number;
@@ -294,7 +308,9 @@ int sim_number(void)
 
 apr_time_t sim_used(int number)
 {
-    return fibers[number].used;
+    const fiber *f = &fibers[number];
+
+    return f->used + (f->is_busy ? now - f->busy_since : 0);
 }
 
 /* ---- who runs ---- */
@@ -302,6 +318,7 @@ apr_time_t sim_used(int number)
 static int can_run(const fiber *f)
 {
     return !f->is_over && (!f->is_ready || f->is_ready(f->ready_baton)
+                           || (f->waits_for_events && f->is_signalled)
                            || (f->until && f->until <= now));
 }
 
@@ -329,18 +346,24 @@ static fiber *pick(void)
     return by_rank ? best : able[sim_random((unsigned)count)];
 }
 
+/* Who looks again so soon needs nobody to wake it, in microseconds. */
+#define SOON 4000
+
 /*
  * Nobody can run. Who waits for a condition must find nothing to do when it is
- * woken for nothing: else somebody has forgotten to wake it.
+ * woken for nothing, and so must who waits for events: else somebody has
+ * forgotten to wake it.
  */
 static int probe(void)
 {
-    int i, count = 0;
+    int is_events_probe = sim_one_in(2), count = 0, i;
 
     for (i = 0; i < fiber_count; ++i) {
         fiber *f = &fibers[i];
 
-        if (!f->is_over && f->is_ready && f->condition) {
+        if (!f->is_over && f->is_ready
+            && (is_events_probe ? f->waits_for_events : f->condition != NULL)
+            && !(f->until && f->until <= now + SOON)) {
             f->is_signalled = 1;
             f->is_probed = 1;
             ++count;
@@ -348,7 +371,6 @@ static int probe(void)
     }
     return count;
 }
-
 
 void sim_did_something(const char *what)
 {
@@ -364,13 +386,19 @@ void sim_did_something(const char *what)
     is_probing = 0; /* others may have something to do now */
 }
 
+static int is_free(const void *baton);
+
 static void check_probe(void)
 {
     int i;
 
     for (i = 0; i < fiber_count; ++i) {
-        SIM_CHECK(fibers[i].is_over || !fibers[i].is_probed,
-                  "%s was woken for nothing, and went on", fibers[i].name);
+        fiber *f = &fibers[i];
+
+        /* it cannot do either if somebody holds its lock */
+        SIM_CHECK(f->is_over || !f->is_probed || f->is_ready == is_free,
+                  "%s was woken for nothing, and went on", f->name);
+        f->is_probed = 0;
     }
     is_probing = 0;
 }
@@ -396,6 +424,7 @@ static void let_time_pass(void)
         sim.on_time(next - now, has_reason, is_busy);
     }
     now = next;
+    ++sim.times;
     steps_at_this_time = 0;
 }
 
@@ -408,7 +437,8 @@ static void choose_next(void)
             check_probe();
             let_time_pass();
         }
-        else if (sim_one_in(4) && probe()) {
+        else if (sim_one_in(4) && !(sim.is_behind && sim.is_behind())
+                 && probe()) {
             is_probing = 1;
         }
         else {
@@ -455,6 +485,19 @@ int sim_wait(int (*is_ready)(const void *baton), const void *baton,
     return !is_timed_out;
 }
 
+void sim_wait_for_events(int (*is_ready)(const void *baton),
+                         const void *baton, apr_time_t until)
+{
+    current->is_probed = 0;
+    current->is_signalled = 0;
+    current->waits_for_events = 1;
+    sim_wait(is_ready, baton, until, "events");
+    current->waits_for_events = 0;
+    if (until && until <= now) {
+        current->is_probed = 0;
+    }
+}
+
 static int is_never(const void *baton UNUSED)
 {
     return 0;
@@ -463,6 +506,7 @@ static int is_never(const void *baton UNUSED)
 void sim_pass(apr_interval_time_t time, int is_busy)
 {
     current->is_busy = is_busy;
+    current->busy_since = now;
     current->has_reason = 1;
     sim_wait(is_never, NULL, now + time, is_busy ? "its work" : "a while");
     current->is_busy = 0;
@@ -528,6 +572,16 @@ static int is_free(const void *baton)
     return !((const apr_thread_mutex_t *)baton)->owner;
 }
 
+int sim_waiting_for_mutexes(void)
+{
+    int count = 0, i;
+
+    for (i = 0; i < fiber_count; ++i) {
+        count += (!fibers[i].is_over && fibers[i].is_ready == is_free);
+    }
+    return count;
+}
+
 int sim_locks_held(void)
 {
     return current ? current->held_count : 0;
@@ -548,15 +602,40 @@ static void note_order(const apr_thread_mutex_t *mutex)
     }
 }
 
+/* Its pool is destroyed: nobody may use it any more. */
+static apr_status_t let_go(void *baton)
+{
+    apr_thread_mutex_t *mutex = baton;
+    int i;
+
+    SIM_CHECK(!mutex->owner, "mutex %d goes, which is %s's", mutex->number,
+              sim_name(mutex->owner));
+    for (i = 0; i < fiber_count; ++i) {
+        SIM_CHECK(fibers[i].is_over || fibers[i].is_ready != is_free
+                  || fibers[i].ready_baton != mutex,
+                  "mutex %d goes, for which %s waits", mutex->number,
+                  fibers[i].name);
+    }
+    mutex->is_gone = 1;
+    return APR_SUCCESS;
+}
+
 APR_DECLARE(apr_status_t) apr_thread_mutex_create(apr_thread_mutex_t **mutex,
                                                   unsigned int flags UNUSED,
                                                   apr_pool_t *pool)
 {
-    *mutex = apr_pcalloc(pool, sizeof(**mutex));
-    /* those that APR has made for its pools before have none: how often it
-     * takes them depends on what was freed before, and nothing else */
-    (*mutex)->number = current ? ++mutex_count : 0;
-    SIM_CHECK(mutex_count < MUTEXES_MAX, "too many mutexes");
+    if (!current) {
+        /* those that APR has made for its pools before have no number: how
+         * often it takes them depends on what was freed before, and nothing
+         * else */
+        *mutex = apr_pcalloc(pool, sizeof(**mutex));
+        return APR_SUCCESS;
+    }
+    SIM_CHECK(mutex_count + 1 < MUTEXES_MAX, "too many mutexes");
+    *mutex = &mutexes[++mutex_count];
+    memset(*mutex, 0, sizeof(**mutex));
+    (*mutex)->number = mutex_count;
+    apr_pool_cleanup_register(pool, *mutex, let_go, apr_pool_cleanup_null);
     return APR_SUCCESS;
 }
 
@@ -565,6 +644,8 @@ APR_DECLARE(apr_status_t) apr_thread_mutex_lock(apr_thread_mutex_t *mutex)
     if (!mutex->number) {
         return APR_SUCCESS;
     }
+    SIM_CHECK(!mutex->is_gone, "mutex %d is taken, which is gone",
+              mutex->number);
     SIM_CHECK(mutex->owner != current, "mutex %d is taken twice",
               mutex->number);
     sim_point();
@@ -663,7 +744,7 @@ static void wake(const apr_thread_cond_t *cond, int all)
     }
     for (i = 0; i < count; ++i) {
         waiting[i]->is_signalled = 1;
-        sim_did_something("wakes another one");
+        waiting[i]->is_probed = is_probing; /* it may do nothing either */
     }
     sim_point();
 }
@@ -705,6 +786,9 @@ APR_DECLARE(apr_status_t) apr_thread_create(apr_thread_t **thread,
 {
     if (sim.may_fail && sim_one_in(3)) {
         return APR_EAGAIN;
+    }
+    if (sim.may_fail) {
+        sim_did_something(NULL); /* it may have failed before */
     }
     *thread = apr_pcalloc(pool, sizeof(**thread));
     (*thread)->start = start;

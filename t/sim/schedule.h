@@ -29,12 +29,16 @@ typedef struct sim_schedule {
     uint64_t trace;      /* a sum of all decisions: the same seed, the same */
     long steps;          /* places where another thread could have run */
     long switches;
+    long times;          /* how often time had to pass */
     /**
      * Called when time passes, since nobody can go on: how much; whether a
      * thread works or takes its time, by sim_pass(); whether one uses a
      * processor.
      */
     void (*on_time)(apr_interval_time_t time, int has_reason, int is_busy);
+    /** Is something left to be done that is known to nobody, as all threads are
+     * at work? Then a thread may find it that is woken for nothing. */
+    int (*is_behind)(void);
 } sim_schedule;
 
 extern sim_schedule sim;
@@ -73,6 +77,13 @@ void sim_did_something(const char *what);
 int sim_wait(int (*is_ready)(const void *baton), const void *baton,
              apr_time_t until, const char *what);
 
+/**
+ * The same, for what h2x_poll_wait() waits for: it may also be woken for
+ * nothing.
+ */
+void sim_wait_for_events(int (*is_ready)(const void *baton),
+                         const void *baton, apr_time_t until);
+
 /** Lets time pass for the calling thread; is_busy: it uses its processor. */
 void sim_pass(apr_interval_time_t time, int is_busy);
 
@@ -83,6 +94,10 @@ fiber *sim_start(void *(*run)(void *baton), void *baton, const char *name);
 fiber *sim_self(void);
 const char *sim_name(const fiber *f);
 int sim_number(void);
+
+/** How many threads wait for a mutex, and how many there are of a name. */
+int sim_waiting_for_mutexes(void);
+int sim_count(const char *name);
 
 /** Does the thread of a number use a processor, or would it if it had one? And
  * for how long did it, in microseconds? */

@@ -27,6 +27,16 @@ static int clients_max = CLIENTS_MAX;
 static int actions_max = 20;
 static int open_connections;
 
+connection *connections[CLIENTS_MAX];
+int connection_count;
+
+void connection_pass(connection *conn, apr_interval_time_t time, int is_busy)
+{
+    ++conn->reasons;
+    sim_pass(time, is_busy);
+    --conn->reasons;
+}
+
 static void *run_client(void *baton)
 {
     client_run(baton);
@@ -61,6 +71,7 @@ static void connect_client(int number)
     c1->cs = &conn->cs;
     c1->base_server = ap_server_conf;
     h2x_conn_make(c1)->server = ap_server_conf;
+    connections[connection_count++] = conn;
     ++open_connections;
     snprintf(names[number][0], sizeof(names[0][0]), "mpm %d", number);
     snprintf(names[number][1], sizeof(names[0][0]), "client %d", number);
@@ -96,9 +107,25 @@ static void choose_world(void)
         world.mpm_threads = world.clients; /* worker keeps a thread each */
     }
     world.waits_for_io = world.keeps_idle && !sim_one_in(4);
+    world.is_late = sim_one_in(4);
+    world.is_slow = sim_one_in(3);
     world.stream_timeout = world.is_wild && sim_one_in(2)
         ? apr_time_from_sec(1) : apr_time_from_sec(30);
     sim.may_fail = world.is_wild && sim_one_in(4);
+}
+
+/* A child without connections does nothing at all, after a while, and keeps no
+ * threads but those that wait for events, and the watchdog. */
+static void check_rest(void)
+{
+    long times;
+
+    sim_pass(apr_time_from_sec(60), 0);
+    SIM_CHECK(sim_count("thread") <= 3, "%d threads are kept",
+              sim_count("thread"));
+    times = sim.times;
+    sim_pass(apr_time_from_sec(60), 0);
+    SIM_CHECK(sim.times == times + 1, "the child does not rest");
 }
 
 static void run_schedule(uint64_t seed)
@@ -109,14 +136,19 @@ static void run_schedule(uint64_t seed)
     apr_pool_create(&sim.pool, NULL);
     request_count = 0;
     open_connections = 0;
+    connection_count = 0;
     choose_world();
-    sim.on_time = request_on_time;
     may_fail = sim.may_fail;
     sim.may_fail = 0;   /* httpd's own threads do start */
     mpm_begin();
     sim.may_fail = may_fail;
+    sim.on_time = request_on_time;
+    sim.is_behind = net_has_event;
     for (i = 0; i < world.clients; ++i) {
         connect_client(i);
+        if (world.is_late) {
+            sim_pass(sim_random(500000), 0);
+        }
     }
     if (world.is_wild && sim_one_in(2)) {
         sim_start(stop_some_time, NULL, "stopper");
@@ -125,6 +157,9 @@ static void run_schedule(uint64_t seed)
              "all connections to end");
     SIM_CHECK(!open_connections, "connections do not end");
     sim_say("all connections have ended");
+    if (sim_one_in(4)) {
+        check_rest();
+    }
     mpm_end();
     sim_pass(apr_time_from_sec(10), 0);
     request_check_all();

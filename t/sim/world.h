@@ -31,6 +31,15 @@ typedef struct {
     void *config[1];
     int number;
     int waits_for_thread; /* of the MPM's */
+    int reasons;         /* why it may be slow: so many of those that have to
+                          * do with it compute, or take their time, */
+    int handlers;        /* so many among them are handlers, */
+    int stuck;           /* and so many hold its lock */
+    apr_interval_time_t idle; /* how long nothing has come of its requests
+                               * without a reason, while no processor was used,
+                               */
+    apr_interval_time_t waits; /* and at all */
+    apr_interval_time_t unread; /* how long nobody has read what has come */
     int is_over;
 } connection;
 
@@ -52,7 +61,7 @@ typedef struct {
     int is_file;
     int fails;                /* half-way */
 
-    const connection *conn;
+    connection *conn;
     apr_interval_time_t held_up; /* how long it could have begun */
     fiber *runner;            /* began it; NULL: not begun */
     int is_done;              /* its handler has returned */
@@ -79,6 +88,8 @@ typedef struct {
     int processors;
     int keeps_idle;     /* as MPM event does; else worker */
     int waits_for_io;
+    int is_late;        /* clients come one after the other */
+    int is_slow;        /* reading and writing sometimes takes long */
     apr_interval_time_t stream_timeout;
 } world_settings;
 
@@ -88,6 +99,13 @@ extern int request_count;
 
 /** The byte of a body at an offset. */
 #define PATTERN(number, at) ((char)((at) * 7 + (at) / 251 + (number)))
+
+/** Those of the clients that have come. */
+extern connection *connections[CLIENTS_MAX];
+extern int connection_count;
+
+/** Lets time pass in what the calling thread does for a connection. */
+void connection_pass(connection *conn, apr_interval_time_t time, int is_busy);
 
 /** Makes a request for a client; NULL when there are enough. */
 request *request_make(void);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <apr_atomic.h>
 #include <apr_general.h>
 #include <apr_thread_proc.h>
 
@@ -31,7 +32,7 @@ apr_int64_t unit_conf[H2X_CONF_COUNT];
 h2x_push_order unit_push_order;
 int unit_log_count;
 char unit_log_line[512];
-int unit_no_threads;
+apr_uint32_t unit_no_threads;
 
 static apr_pool_t *top;
 static apr_thread_mutex_t *mutex;
@@ -88,8 +89,8 @@ AP_DECLARE(apr_status_t) ap_thread_create(apr_thread_t **thread,
                                           apr_thread_start_t run, void *baton,
                                           apr_pool_t *p)
 {
-    return unit_no_threads ? APR_EAGAIN
-                           : apr_thread_create(thread, attr, run, baton, p);
+    return apr_atomic_read32(&unit_no_threads)
+           ? APR_EAGAIN : apr_thread_create(thread, attr, run, baton, p);
 }
 
 apr_int64_t h2x_conf_get(const server_rec *s UNUSED, h2x_conf_key key)
@@ -134,7 +135,7 @@ int unit_setup(void **state UNUSED)
     memset(counters, 0, sizeof(counters));
     unit_log_count = 0;
     unit_log_line[0] = '\0';
-    unit_no_threads = 0;
+    apr_atomic_set32(&unit_no_threads, 0);
     return apr_pool_create(&unit_pool, top) != APR_SUCCESS;
 }
 

@@ -55,8 +55,8 @@ extern h2x_push_order unit_push_order;
 extern int unit_log_count;
 extern char unit_log_line[512];
 
-/** Lets the start of threads fail. */
-extern int unit_no_threads;
+/** Lets the start of threads fail; atomic. */
+extern apr_uint32_t unit_no_threads;
 
 void unit_begin(void);
 int unit_end(int failed);
@@ -74,7 +74,7 @@ h2x_stream_store *unit_store(void);
  * Counters that threads raise and a test waits for, or lets threads wait for.
  * They are 0 before each test.
  */
-#define UNIT_COUNTERS 8
+#define UNIT_COUNTERS 16
 void unit_raise(int counter);
 int unit_value(int counter);
 
