@@ -54,8 +54,6 @@ PROMPT = 1
 HELD = "/t/trickle?n=1000000&ms=100"
 #: In seconds: how long a disk or log does nothing.
 STUCK = 1
-READ_BY_ONE = "one thread reads, writes and logs for all connections that " \
-    "were handed over"
 
 
 class Pipe:
@@ -121,7 +119,6 @@ def occupy(c):
     return c
 
 
-@not_yet(READ_BY_ONE)
 @row(43, "slow disk", held=HELD, needs="httpd")
 @pytest.mark.parametrize("nowait", [0, 95], ids=["nowait", "plain"])
 def test_slow_disk(stage, faults, nowait):
@@ -148,7 +145,7 @@ def test_slow_disk(stage, faults, nowait):
 @row(44, "a log that nobody reads", held=HELD, needs="httpd", log=r"",
      lines=MANY)
 @pytest.mark.parametrize("name", [
-    pytest.param("errors", marks=not_yet(READ_BY_ONE)), "access"])
+    "errors", "access"])
 def test_blocked_log(stage, name):
     """It is that of another virtual host."""
     pipe = pipes[name]
@@ -211,7 +208,6 @@ class Records:
         self.size, self.kept = 1 << 14, False
 
 
-@not_yet(READ_BY_ONE)
 @row(45, "TLS records of one byte", held=HELD, needs="httpd")
 def test_records_of_one_byte(stage):
     """Large heads, on 4 connections.  By an upload before that the kernel
