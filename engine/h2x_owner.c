@@ -180,7 +180,11 @@ static void on_tick(void *baton)
 {
     h2x_drive *drive = baton;
 
-    h2x_lock_acquire(&drive->lock);
+    if (!h2x_lock_try(&drive->lock)) {
+        /* somebody reads or writes, perhaps a slow file: at the next tick */
+        h2x_threads_tick(h2x_child_self->threads, &drive->entry, 1);
+        return;
+    }
     if (drive->late_at && h2x_clock_now() > drive->late_at) {
         h2x_lead_check_locked(drive);
     }

@@ -32,6 +32,19 @@ static APR_INLINE void h2x_lock_acquire(h2x_lock *lock)
 #endif
 }
 
+/** Takes the lock if it is free, which is returned. */
+static APR_INLINE int h2x_lock_try(h2x_lock *lock)
+{
+    if (apr_thread_mutex_trylock(lock->mutex) != APR_SUCCESS) {
+        return 0;
+    }
+#ifdef H2X_DEBUG
+    lock->owner = apr_os_thread_current();
+    lock->held = 1;
+#endif
+    return 1;
+}
+
 /** Frees the lock, by the thread that holds it. */
 static APR_INLINE void h2x_lock_release(h2x_lock *lock)
 {

@@ -639,6 +639,13 @@ APR_DECLARE(apr_status_t) apr_thread_mutex_create(apr_thread_mutex_t **mutex,
     return APR_SUCCESS;
 }
 
+static void take(apr_thread_mutex_t *mutex)
+{
+    mutex->owner = current;
+    SIM_CHECK(current->held_count < HELD_MAX, "too many mutexes held");
+    current->held[current->held_count++] = mutex;
+}
+
 APR_DECLARE(apr_status_t) apr_thread_mutex_lock(apr_thread_mutex_t *mutex)
 {
     if (!mutex->number) {
@@ -653,9 +660,19 @@ APR_DECLARE(apr_status_t) apr_thread_mutex_lock(apr_thread_mutex_t *mutex)
     if (mutex->owner) {
         sim_wait(is_free, mutex, 0, "a mutex");
     }
-    mutex->owner = current;
-    SIM_CHECK(current->held_count < HELD_MAX, "too many mutexes held");
-    current->held[current->held_count++] = mutex;
+    take(mutex);
+    return APR_SUCCESS;
+}
+
+APR_DECLARE(apr_status_t) apr_thread_mutex_trylock(apr_thread_mutex_t *mutex)
+{
+    SIM_CHECK(!mutex->is_gone, "mutex %d is tried, which is gone",
+              mutex->number);
+    sim_point();
+    if (mutex->owner) {
+        return APR_EBUSY;
+    }
+    take(mutex);
     return APR_SUCCESS;
 }
 
