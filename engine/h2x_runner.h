@@ -6,19 +6,20 @@
  * One request of a connection *leads*: when it is done, its thread runs the
  * next one that is ready, so that no thread is woken for that. Mostly this is
  * the connection thread. When the lead may wait, or has been at it for some
- * milliseconds, the others go on without it: another thread, a worker if the
- * connection's own is not free, runs the next request, which leads from then
- * on. So there are as many threads with a connection as requests that wait,
- * and one; or a few more, beside the lead, when it is a handler that may wait:
- * then those of the next requests often do too, and would start in a long row.
+ * milliseconds, the others go on without it: another thread, one of the child's
+ * if the connection's own is not free, runs the next request, which leads from
+ * then on. So there are as many threads with a connection as requests that
+ * wait, and one; or a few more, beside the lead, when it is a handler that may
+ * wait: then those of the next requests often do too, and would start in a long
+ * row.
  *
  * A lead that takes long has not said that it waits, but may. If so, it was in
  * the way of the others, and they may be stuck in the same: when one of the
  * next leads waits too, all that is ready then goes on at once. It may also
  * compute: then more threads help only while there is a processor for them.
  * Time alone does not tell: on a busy machine all take long, since they wait
- * for a processor, and more threads make that worse. So the watch looks at the
- * thread: see h2x_thread_waits(). A lead that computes is left alone while as
+ * for a processor, and more threads make that worse. So its thread is looked
+ * at: see h2x_thread_waits(). A lead that computes is left alone while as
  * many requests compute as there are processors, up to 10 ms of processor time.
  */
 #ifndef H2X_RUNNER_H

@@ -3,7 +3,7 @@
 /**
  * A stream's request as httpd knows it: a secondary connection (c2) with one
  * request_rec, which is run, and ended when all that is left to be sent is the
- * stream's own: mostly at once, see own_output() in h2x_lead.c.
+ * stream's own: mostly at once, see own_output() in h2x_runner.c.
  */
 #ifndef H2X_REQUEST_H
 #define H2X_REQUEST_H
