@@ -308,8 +308,11 @@ static void delegate(h2x_drive *drive, h2x_event event)
         return;
     }
     while (drive->offered < count) {
+        /* the thread that goes away looks itself for what is next */
+        int wakes = (event != H2X_EVENT_DONE || drive->offered);
+
         ++drive->offered;
-        h2x_threads_offer(h2x_child_self->threads, &drive->entry);
+        h2x_threads_offer(h2x_child_self->threads, &drive->entry, wakes);
     }
     if (drive->offered) {
         h2x_threads_retry(h2x_child_self->threads);

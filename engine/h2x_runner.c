@@ -249,14 +249,13 @@ void h2x_runner_end_all_locked(h2x_drive *drive)
     release_pool(&runner);
 }
 
-/* Ends what one of the child's threads did for a connection. */
+/* Shows that one of the child's threads runs no request any more. */
 static void end_work(h2x_drive *drive, work_thread *me)
 {
     int child = (int)(drive->c1->id / h2x_child_self->thread_limit);
     int slot = slot_of(me->member);
 
     release_pool(&me->runner);
-    h2x_drive_advance_locked(drive, H2X_EVENT_DONE);
     if (slot >= 0) {
         ap_update_child_status_from_indexes(child, slot, SERVER_DEAD, NULL);
     }
@@ -273,11 +272,12 @@ void h2x_runner_serve_locked(h2x_drive *drive, h2x_member *member)
         && h2x_threads_may_work(h2x_child_self->threads, &drive->entry,
                                 member)) {
         work_locked(drive, &me);
+        end_work(drive, &me);
     }
     else {
         h2x_drive_advance_locked(drive, H2X_EVENT_WORKED);
     }
-    end_work(drive, &me);
+    h2x_drive_advance_locked(drive, H2X_EVENT_DONE);
 }
 
 /* Works for a while, or runs one request beside the lead. */
@@ -303,6 +303,7 @@ void h2x_runner_work(void *baton, h2x_member *member)
         work_locked(drive, &me);
     }
     end_work(drive, &me);
+    h2x_drive_advance_locked(drive, H2X_EVENT_DONE);
     h2x_lock_release(&drive->lock);
 }
 
@@ -353,6 +354,10 @@ void h2x_runner_fetch_locked(h2x_drive *drive, h2x_stream *stream)
         /* whatever else the client says does not make it longer */
         left = end - h2x_clock_now();
         if (left > 0 && !drive->pending_input) {
+            if (stream->member) {
+                h2x_threads_will_wait(h2x_child_self->threads,
+                                      stream->member);
+            }
             h2x_lock_release(&drive->lock);
             has_more = h2x_io_await(drive->c1, left);
             h2x_lock_acquire(&drive->lock);

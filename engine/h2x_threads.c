@@ -393,13 +393,15 @@ static void bring_locked(h2x_threads *threads)
     }
 }
 
-void h2x_threads_offer(h2x_threads *threads, h2x_entry *entry)
+void h2x_threads_offer(h2x_threads *threads, h2x_entry *entry, int wakes)
 {
     apr_thread_mutex_lock(threads->lock);
     if (entry->offers++ == 0) {
         enqueue_locked(threads, entry);
     }
-    bring_locked(threads);
+    if (wakes) {
+        bring_locked(threads);
+    }
     apr_thread_mutex_unlock(threads->lock);
 }
 

@@ -148,10 +148,11 @@ static apr_status_t receive(void *baton, const char *data, apr_size_t len)
     return h2x_session_receive(drive->session, data, len);
 }
 
-/* Has this thread enough requests to run? If others run them, all is read. */
+/* Has the connection thread enough requests to run? Where others may have to
+ * run them, all is read. */
 static int is_ahead(const h2x_drive *drive)
 {
-    return drive->driver != H2X_DRIVER_THREADS && !drive->lead
+    return drive->driver == H2X_DRIVER_CONN && !drive->lead
            && h2x_queue_startable(&drive->queue) >= AHEAD_MAX;
 }
 

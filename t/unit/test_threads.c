@@ -132,7 +132,7 @@ static void on_ready(void *baton, h2x_member *me)
         h2x_threads_arm(threads, &it->entry, APR_POLLIN);
         h2x_threads_tick(threads, &it->entry, 1);
         h2x_threads_deadline(threads, &it->entry, 1);
-        h2x_threads_offer(threads, &it->entry);
+        h2x_threads_offer(threads, &it->entry, 1);
     }
 }
 
@@ -280,7 +280,7 @@ static void arm(thing *it, int events)
 static void offer(thing *it, int times)
 {
     while (times-- > 0) {
-        h2x_threads_offer(threads, &it->entry);
+        h2x_threads_offer(threads, &it->entry, 1);
     }
 }
 
@@ -1417,7 +1417,7 @@ static void on_storm(void *baton, h2x_member *me)
         h2x_threads_will_wait(threads, me);
     }
     if (h2x_threads_may_work(threads, &it->entry, me)) {
-        h2x_threads_offer(threads, &it->entry);
+        h2x_threads_offer(threads, &it->entry, 1);
     }
     h2x_threads_arm(threads, &it->entry, APR_POLLIN);
 }
@@ -1431,7 +1431,7 @@ static void *APR_THREAD_FUNC storm(apr_thread_t *thread UNUSED, void *baton)
         h2x_threads_arm(threads, &it->entry, i % 3 ? APR_POLLIN : APR_POLLOUT);
         h2x_threads_tick(threads, &it->entry, i % 5 == 0);
         h2x_threads_deadline(threads, &it->entry, i % 11);
-        h2x_threads_offer(threads, &it->entry);
+        h2x_threads_offer(threads, &it->entry, 1);
         say(it);
         if (i % 4 == 0) {
             h2x_threads_disarm(threads, &it->entry);
