@@ -28,23 +28,6 @@ static nghttp2_session_callbacks *callbacks;
 
 /* ---- receiving ---- */
 
-h2x_stream *h2x_session_add(h2x_session *session, int32_t id)
-{
-    h2x_stream *stream = h2x_stream_acquire(session->params.store, id,
-                                            session->params.lock);
-
-    if (stream) {
-        stream->owner = session->params.stream_owner;
-        stream->owner_baton = session->params.baton;
-        stream->min_rate = session->min_rate;
-        APR_RING_INSERT_TAIL(&session->all, stream, h2x_stream, all);
-        if (!session->stream_count++) {
-            session->progress = h2x_clock_now(); /* nothing was to be sent */
-        }
-    }
-    return stream;
-}
-
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
                             void *baton)
 {
@@ -80,13 +63,6 @@ static void end_input(h2x_session *session, h2x_stream *stream)
         h2x_session_forget_window(session, stream);
     }
     h2x_stream_wake_locked(stream);
-}
-
-void h2x_session_enqueue(h2x_session *session, h2x_stream *stream)
-{
-    stream->request.received = apr_time_now();
-    h2x_stream_advance_locked(stream, H2X_STREAM_QUEUED);
-    session->params.owner->ready(session->params.baton, stream);
 }
 
 static void end_head(h2x_session *session, h2x_stream *stream,
@@ -157,18 +133,6 @@ static int on_data_chunk_recv(nghttp2_session *ng, uint8_t flags, int32_t id,
     return 0;
 }
 
-void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
-{
-    stream->is_closed = 1;
-    if (!stream->in_ended || !stream->end_sent) {
-        h2x_stream_drop_input_locked(stream);
-    }
-    h2x_session_forget_window(session, stream);
-    h2x_session_remove_news(stream);
-    h2x_stream_wake_locked(stream);
-    session->params.owner->closed(session->params.baton, stream);
-}
-
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code,
                            void *baton)
 {
@@ -195,33 +159,6 @@ static int on_invalid_frame_recv(nghttp2_session *ng,
         "client: %s", LOG_ID(session), frame->hd.stream_id, frame->hd.type,
         nghttp2_strerror(error));
     return 0;
-}
-
-/* Does what callbacks asked for, and sees whether the session is over. */
-void h2x_session_settle(h2x_session *session)
-{
-    if (session->received) {
-        h2x_session_check_outside(session);
-        nghttp2_session_consume_connection(session->ng, session->received);
-        session->received = 0;
-    }
-    h2x_session_end_condemned(session);
-    if (session->drained && !session->goaway_said) {
-        h2x_session_goaway(session);
-    }
-    if (!session->left && !nghttp2_session_want_read(session->ng)
-        && !nghttp2_session_want_write(session->ng)) {
-        session->state = H2X_SESSION_CLOSED;
-    }
-}
-
-/* The session cannot go on: no memory, or a peer that does not listen. */
-apr_status_t h2x_session_give_up(h2x_session *session, ssize_t error)
-{
-    LOG(session, APLOG_INFO, "h2x(%s): closing: %s", LOG_ID(session),
-        nghttp2_strerror((int)error));
-    session->state = H2X_SESSION_CLOSED;
-    return APR_EGENERAL;
 }
 
 apr_status_t h2x_session_receive(h2x_session *session, const char *data,
@@ -542,18 +479,6 @@ void h2x_session_drain(h2x_session *session)
     }
 }
 
-void h2x_session_goaway(h2x_session *session)
-{
-    if (session->state == H2X_SESSION_CLOSED || session->goaway_said) {
-        return;
-    }
-    session->state = H2X_SESSION_DRAINING;
-    session->goaway_said = 1;
-    session->goaway_id = nghttp2_session_get_last_proc_stream_id(session->ng);
-    nghttp2_submit_goaway(session->ng, NGHTTP2_FLAG_NONE, session->goaway_id,
-                          NGHTTP2_NO_ERROR, NULL, 0);
-}
-
 void h2x_session_each(h2x_session *session,
                       void (*callback)(void *baton, h2x_stream *stream),
                       void *baton)
@@ -582,20 +507,4 @@ void h2x_session_abort(h2x_session *session)
 {
     session->state = H2X_SESSION_CLOSED;
     h2x_session_each(session, abort_stream, session);
-}
-
-void h2x_session_release(h2x_session *session, h2x_stream *stream)
-{
-    h2x_lock_check(session->params.lock);
-    h2x_session_remove_news(stream);
-    h2x_session_forget_fields(session, stream);
-    APR_RING_REMOVE(stream, all);
-    if (!--session->stream_count) {
-        session->idle_since = h2x_clock_now();
-    }
-    if (stream->keep_alive) {
-        session->keep_alive = stream->keep_alive;
-    }
-    session->promised_count -= (stream->promised_on != 0);
-    h2x_stream_release(session->params.store, stream);
 }

@@ -142,8 +142,8 @@ void h2x_threads_poke(h2x_threads *threads);
 /**
  * Offers one piece of work: some thread calls on_work() soon. Any thread, which
  * may hold the lock of the entry.
- * @param wakes 0: nobody is woken for it, as the caller is one of the threads and
- *        about to return from its callback
+ * @param wakes 0: nobody is woken for it, as the caller is one of the threads
+ *        and about to return from its callback
  */
 void h2x_threads_offer(h2x_threads *threads, h2x_entry *entry, int wakes);
 
