@@ -50,14 +50,14 @@ static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
     apr_status_t rv = APR_SUCCESS;
 
     drive->is_waiting = 1;
-    h2x_drive_advance_locked(drive, H2X_EVENT_WAITS);
+    h2x_drive_advance_locked(drive, H2X_TURN_WAITS);
     /* to arm may show that the client is gone */
     if (!h2x_drive_has_work(drive) && (drive->queue.running || !drive->gone)
         && !missed_poke(drive)) {
         rv = h2x_lock_wait(&drive->lock, drive->work, timeout);
     }
     drive->is_waiting = 0;
-    h2x_drive_advance_locked(drive, H2X_EVENT_TAKEN);
+    h2x_drive_advance_locked(drive, H2X_TURN_TAKEN);
     return rv;
 }
 
@@ -133,7 +133,7 @@ static int rest_locked(h2x_drive *drive)
     }
     if (!left || wait_locked(drive, left) != APR_SUCCESS) {
         h2x_session_goaway(drive->session);
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
         h2x_transfer_lose(drive);
     }
     return 1;
@@ -145,7 +145,7 @@ static void leave_locked(h2x_drive *drive)
     conn_rec *c1 = drive->c1;
     int is_over = h2x_drive_is_over(drive);
 
-    h2x_drive_advance_locked(drive, H2X_EVENT_LEFT);
+    h2x_drive_advance_locked(drive, H2X_TURN_LEFT);
     drive->was_with_mpm = 1;
     if (c1->data_in_output_filters) {
         h2x_transfer_rest(drive);
@@ -195,7 +195,7 @@ void h2x_drive_run(h2x_drive *drive)
     apr_atomic_inc32(&h2x_child_self->driving);
     ap_update_child_status_from_conn(c1->sbh, SERVER_BUSY_READ, c1);
     h2x_lock_acquire(&drive->lock);
-    h2x_drive_advance_locked(drive, H2X_EVENT_TAKEN);
+    h2x_drive_advance_locked(drive, H2X_TURN_TAKEN);
     if (drive->paused_at) {
         drive->pause = h2x_clock_now() - drive->paused_at;
     }

@@ -143,18 +143,6 @@ void h2x_drive_check_stopping(h2x_drive *drive)
     }
 }
 
-/*
- * The MPM may wait for the socket of a connection that has requests: clients
- * learn now that the child stops. What it does between requests is its own.
- */
-static void stop_with_mpm(h2x_drive *drive)
-{
-    if (!drive->gone && !h2x_drive_is_between_requests(drive)
-        && h2x_child_is_stopping() == H2X_STOP_GRACEFUL) {
-        h2x_drive_drain(drive);
-    }
-}
-
 /* ---- transitions ---- */
 
 /* The one place that assigns it. */
@@ -178,23 +166,23 @@ static void set_driver(h2x_drive *drive, h2x_driver driver)
 }
 
 /* Who drives after an event? */
-static h2x_driver driver_after(const h2x_drive *drive, h2x_event event)
+static h2x_driver driver_after(const h2x_drive *drive, h2x_turn event)
 {
     switch (event) {
-    case H2X_EVENT_TAKEN:
+    case H2X_TURN_TAKEN:
         return H2X_DRIVER_CONN;
-    case H2X_EVENT_LEFT:
+    case H2X_TURN_LEFT:
         return H2X_DRIVER_MPM;
-    case H2X_EVENT_WAITS:
+    case H2X_TURN_WAITS:
         return H2X_DRIVER_THREADS;
-    case H2X_EVENT_READY:
+    case H2X_TURN_READY:
         return drive->lead ? drive->driver : H2X_DRIVER_LEAD;
-    case H2X_EVENT_FETCHES:
+    case H2X_TURN_FETCHES:
         return H2X_DRIVER_LEAD;
-    case H2X_EVENT_DONE:
+    case H2X_TURN_DONE:
         return drive->driver == H2X_DRIVER_LEAD && !drive->lead
                ? H2X_DRIVER_THREADS : drive->driver;
-    case H2X_EVENT_BUSY:
+    case H2X_TURN_BUSY:
         return drive->driver == H2X_DRIVER_MPM ? H2X_DRIVER_MPM
                                                : H2X_DRIVER_THREADS;
     default:
@@ -202,23 +190,19 @@ static h2x_driver driver_after(const h2x_drive *drive, h2x_event event)
     }
 }
 
-static void stop(h2x_drive *drive, h2x_event event, int has_changed)
+static void stop(h2x_drive *drive, h2x_turn event, int has_changed)
 {
-    if (event == H2X_EVENT_READY || event == H2X_EVENT_FETCHES
-        || (event == H2X_EVENT_BUSY && has_changed)
-        || (event == H2X_EVENT_POKED && h2x_drive_is_shared(drive))) {
+    if (event == H2X_TURN_READY || event == H2X_TURN_FETCHES
+        || event == H2X_TURN_POKED
+        || (event == H2X_TURN_BUSY && has_changed)) {
         h2x_drive_check_stopping(drive);
-    }
-    else if (event == H2X_EVENT_POKED
-             && drive->driver == H2X_DRIVER_MPM) {
-        stop_with_mpm(drive);
     }
 }
 
-static int is_to_send(h2x_event event)
+static int is_to_send(h2x_turn event)
 {
-    return event == H2X_EVENT_WORKED || event == H2X_EVENT_BUSY
-           || event == H2X_EVENT_OUTPUT || event == H2X_EVENT_POKED;
+    return event == H2X_TURN_WORKED || event == H2X_TURN_BUSY
+           || event == H2X_TURN_OUTPUT || event == H2X_TURN_POKED;
 }
 
 static apr_int16_t events_to_wait_for(const h2x_drive *drive)
@@ -249,15 +233,16 @@ static void arm_for(h2x_drive *drive, apr_int16_t events)
 /*
  * Asks for an event of the socket, if the child's threads drive. If the MPM has
  * the connection, it may wait for the client to send something: what was
- * written since, and did not fit into the socket, is then theirs to send.
+ * written now, and did not fit into the socket, is then theirs to send. What
+ * was there before is the MPM's.
  */
-static void arm(h2x_drive *drive)
+static void arm(h2x_drive *drive, h2x_turn event)
 {
     if (drive->is_closing || drive->c1->aborted) {
         return;
     }
     if (drive->driver == H2X_DRIVER_MPM) {
-        if (drive->c1->data_in_output_filters) {
+        if (is_to_send(event) && drive->c1->data_in_output_filters) {
             drive->is_flushing = 1;
             arm_for(drive, APR_POLLOUT);
         }
@@ -282,26 +267,26 @@ static int wanted(const h2x_drive *drive, int has_lead)
 
 /* Is there a lead, or will the thread that drives, or that makes this
  * transition, see itself what is to be done? */
-static int has_lead(const h2x_drive *drive, h2x_event event)
+static int has_lead(const h2x_drive *drive, h2x_turn event)
 {
     return drive->lead || drive->driver == H2X_DRIVER_CONN
            || drive->driver == H2X_DRIVER_LEAD
-           || event == H2X_EVENT_WAITS || event == H2X_EVENT_WORKED;
+           || event == H2X_TURN_WORKED || event == H2X_TURN_SHARES;
 }
 
 /*
  * Sees to it that somebody does what is to be done, if nobody will: the
  * connection thread when it waits, or others.
  */
-static void delegate(h2x_drive *drive, h2x_event event)
+static void delegate(h2x_drive *drive, h2x_turn event)
 {
     int count = wanted(drive, has_lead(drive, event));
 
-    if (drive->is_closing || event == H2X_EVENT_WAITS) {
+    if (drive->is_closing || event == H2X_TURN_WAITS) {
         return;
     }
-    if (drive->is_waiting) {
-        if (event == H2X_EVENT_POKED || h2x_drive_has_work(drive)
+    if (drive->is_waiting && event != H2X_TURN_SHARES) {
+        if (event == H2X_TURN_POKED || h2x_drive_has_work(drive)
             || !drive->queue.running || h2x_drive_is_over(drive)) {
             apr_thread_cond_signal(drive->work);
         }
@@ -309,7 +294,7 @@ static void delegate(h2x_drive *drive, h2x_event event)
     }
     while (drive->offered < count) {
         /* the thread that goes away looks itself for what is next */
-        int wakes = (event != H2X_EVENT_DONE || drive->offered);
+        int wakes = (event != H2X_TURN_DONE || drive->offered);
 
         ++drive->offered;
         h2x_threads_offer(h2x_child_self->threads, &drive->entry, wakes);
@@ -319,14 +304,14 @@ static void delegate(h2x_drive *drive, h2x_event event)
     }
 }
 
-apr_size_t h2x_drive_advance_locked(h2x_drive *drive, h2x_event event)
+apr_size_t h2x_drive_advance_locked(h2x_drive *drive, h2x_turn event)
 {
     h2x_driver driver = driver_after(drive, event);
     int has_changed = (driver != drive->driver);
     apr_size_t sent = 0;
 
     h2x_lock_check(&drive->lock);
-    if (event == H2X_EVENT_BUSY) {
+    if (event == H2X_TURN_BUSY) {
         h2x_drive_set_lead(drive, NULL, 0);
     }
     set_driver(drive, driver);
@@ -334,10 +319,10 @@ apr_size_t h2x_drive_advance_locked(h2x_drive *drive, h2x_event event)
     if (is_to_send(event)) {
         sent = h2x_transfer_send(drive);
     }
-    if (event != H2X_EVENT_LEFT && event != H2X_EVENT_READY) {
+    if (event != H2X_TURN_LEFT && event != H2X_TURN_READY) {
         /* the MPM waits for the socket itself; who found it ready arms it last,
-         * by H2X_EVENT_DONE */
-        arm(drive);
+         * by H2X_TURN_DONE */
+        arm(drive, event);
         delegate(drive, event);
     }
     return sent;

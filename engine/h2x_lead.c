@@ -43,7 +43,7 @@ void h2x_lead_end_computing(h2x_stream *stream)
 static void hand_over(h2x_drive *drive, const h2x_stream *stream)
 {
     if (stream && drive->lead == stream) {
-        h2x_drive_advance_locked(drive, H2X_EVENT_BUSY);
+        h2x_drive_advance_locked(drive, H2X_TURN_BUSY);
     }
 }
 
@@ -71,7 +71,7 @@ void h2x_lead_share_locked(h2x_drive *drive, apr_interval_time_t taken)
         && apr_atomic_read32(&h2x_child_self->computing) + 1
            < h2x_child_self->processors) {
         h2x_queue_allow_beside(&drive->queue, 1);
-        h2x_drive_advance_locked(drive, H2X_EVENT_SHARES);
+        h2x_drive_advance_locked(drive, H2X_TURN_SHARES);
     }
 }
 

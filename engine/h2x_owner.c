@@ -90,7 +90,7 @@ static void on_output_locked(void *baton, h2x_stream *stream, int flush)
     if (flush || stream->out.memory >= stream->max_memory
         || (!drive->lead && (stream->out_ended
                              || stream->out.bytes >= SEND_AT))) {
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
     else if (stream != drive->lead && !drive->unsent) {
         /* the lead will send it soon, or more may follow at once; if not, the
@@ -106,8 +106,9 @@ static void on_consumed_locked(void *baton, h2x_stream *stream,
     h2x_drive *drive = baton;
 
     h2x_session_consumed(drive->session, stream, len);
-    if (drive->driver == H2X_DRIVER_THREADS) {
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+    if (drive->driver == H2X_DRIVER_THREADS
+        || (drive->driver == H2X_DRIVER_LEAD && drive->lead != stream)) {
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
 }
 
@@ -158,17 +159,27 @@ static void on_socket_ready(void *baton, h2x_member *member)
     else if (drive->driver == H2X_DRIVER_MPM && drive->is_flushing) {
         drive->is_flushing = 0;
         h2x_io_is_writable(&drive->io); /* also when the session is over */
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
     h2x_lock_release(&drive->lock);
 }
 
+/*
+ * The child has begun to stop. The MPM may wait for the socket of a connection
+ * that has requests: clients learn of it now. What it does between requests is
+ * its own; and a connection thread that drives looks itself.
+ */
 static void on_poke(void *baton)
 {
     h2x_drive *drive = baton;
 
     h2x_lock_acquire(&drive->lock);
-    h2x_drive_advance_locked(drive, H2X_EVENT_POKED);
+    if (h2x_drive_is_shared(drive)
+        || (drive->driver == H2X_DRIVER_MPM && !drive->gone
+            && !h2x_drive_is_between_requests(drive)
+            && h2x_child_is_stopping() == H2X_STOP_GRACEFUL)) {
+        h2x_drive_advance_locked(drive, H2X_TURN_POKED);
+    }
     h2x_lock_release(&drive->lock);
 }
 
@@ -189,7 +200,7 @@ static void on_tick(void *baton)
         h2x_lead_check_locked(drive);
     }
     if (drive->unsent) {
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
     h2x_drive_set_tick(drive);
     h2x_lock_release(&drive->lock);
@@ -256,7 +267,7 @@ static void on_deadline(void *baton)
                           "h2x(%s): client takes no data or little of it, "
                           "%d streams reset", drive->c1->log_id, search.late);
         }
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
     h2x_drive_set_deadline(drive, search.next);
     h2x_lock_release(&drive->lock);
@@ -367,7 +378,7 @@ void h2x_drive_close(h2x_drive *drive)
     if (!drive->gone && !drive->c1->aborted) {
         tell_of_timeout(drive);
         h2x_session_goaway(drive->session);
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
     h2x_io_end(&drive->io);
     h2x_transfer_lose(drive);

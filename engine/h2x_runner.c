@@ -104,7 +104,10 @@ static int own_output(h2x_drive *drive, h2x_stream *stream)
     if (!h2x_transfer_frame(drive)
         || !h2x_queue_startable(&drive->queue)
         || h2x_segments_is_borrowed(&stream->out)) {
-        h2x_drive_advance_locked(drive, H2X_EVENT_WORKED);
+        /* this thread may be some time in the end of the request */
+        h2x_drive_advance_locked(drive, stream == drive->lead
+                                        ? H2X_TURN_WORKED
+                                        : H2X_TURN_OUTPUT);
     }
     if (h2x_segments_own(&stream->out) != APR_SUCCESS) {
         h2x_stream_drop_output_locked(stream);
@@ -194,7 +197,7 @@ static void do_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me,
     }
     drive->has_run = 1;
     if (!me->member) {
-        h2x_drive_advance_locked(drive, H2X_EVENT_TAKEN);
+        h2x_drive_advance_locked(drive, H2X_TURN_TAKEN);
     }
 }
 
@@ -215,14 +218,14 @@ static int work_locked(h2x_drive *drive, work_thread *me)
             h2x_lead_share_locked(drive, now - begun);
         }
     }
-    has_sent = h2x_drive_advance_locked(drive, H2X_EVENT_WORKED) > 0;
+    has_sent = h2x_drive_advance_locked(drive, H2X_TURN_WORKED) > 0;
     while (!drive->lead && (stream = h2x_queue_pop_ended(&drive->queue))) {
         do_stream(drive, stream, me, h2x_clock_now());
         has_ended = 1;
     }
     if (has_ended) {
         /* others may have left something to be sent, while that went on */
-        h2x_drive_advance_locked(drive, H2X_EVENT_WORKED);
+        h2x_drive_advance_locked(drive, H2X_TURN_WORKED);
     }
     return has_run || has_sent || has_ended;
 }
@@ -266,7 +269,7 @@ void h2x_runner_serve_locked(h2x_drive *drive, h2x_member *member)
     work_thread me;
 
     begin_work(&me, drive, member);
-    h2x_drive_advance_locked(drive, H2X_EVENT_READY);
+    h2x_drive_advance_locked(drive, H2X_TURN_READY);
     h2x_transfer_receive(drive);
     if (drive->driver == H2X_DRIVER_LEAD && h2x_drive_has_work(drive)
         && h2x_threads_may_work(h2x_child_self->threads, &drive->entry,
@@ -275,9 +278,9 @@ void h2x_runner_serve_locked(h2x_drive *drive, h2x_member *member)
         end_work(drive, &me);
     }
     else {
-        h2x_drive_advance_locked(drive, H2X_EVENT_WORKED);
+        h2x_drive_advance_locked(drive, H2X_TURN_WORKED);
     }
-    h2x_drive_advance_locked(drive, H2X_EVENT_DONE);
+    h2x_drive_advance_locked(drive, H2X_TURN_DONE);
 }
 
 /* Works for a while, or runs one request beside the lead. */
@@ -303,7 +306,7 @@ void h2x_runner_work(void *baton, h2x_member *member)
         work_locked(drive, &me);
     }
     end_work(drive, &me);
-    h2x_drive_advance_locked(drive, H2X_EVENT_DONE);
+    h2x_drive_advance_locked(drive, H2X_TURN_DONE);
     h2x_lock_release(&drive->lock);
 }
 
@@ -329,7 +332,7 @@ static int begin_fetch(h2x_drive *drive, h2x_stream *stream)
         return 0;
     }
     h2x_drive_set_lead(drive, stream, 0);
-    h2x_drive_advance_locked(drive, H2X_EVENT_FETCHES);
+    h2x_drive_advance_locked(drive, H2X_TURN_FETCHES);
     return 1;
 }
 
@@ -342,7 +345,7 @@ void h2x_runner_fetch_locked(h2x_drive *drive, h2x_stream *stream)
 
     while (has_more && left > 0) {
         h2x_transfer_receive(drive);
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
         if (!may_fetch(drive)) {
             break;
         }

@@ -806,8 +806,8 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
     h2x_threads *threads = me->threads;
 
     (void)thread;
-    h2x_thread_self(&me->self);
     apr_thread_mutex_lock(threads->lock);
+    h2x_thread_self(&me->self);
     --threads->coming;
     while (!threads->stopping
            && (do_next_locked(me) || wait_locked(me) || sleep_locked(me))) {
@@ -825,14 +825,12 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
 
 /* ---- the watchdog ---- */
 
-/* Does a thread wait in its callback, or has it computed for long? */
+/* Does a thread wait in its callback, or has it computed for long? Where the
+ * system does not tell the state, a thread waits that has not run. */
 static int is_slow(const h2x_thread_look *first, const h2x_thread_look *now)
 {
-    if (!now->state) { /* the system does not say */
-        return now->used == first->used
-               || now->used - first->used > COMPUTE_MAX;
-    }
-    return now->state != 'R' || now->used - first->used > COMPUTE_MAX;
+    return (now->state ? now->state != 'R' : now->used == first->used)
+           || now->used - first->used > COMPUTE_MAX;
 }
 
 /* Looks at a thread that was in the same callback at the last look. The lock
@@ -852,9 +850,13 @@ static void look_at_locked(member *other)
     if (!other->is_looked_at) {
         other->is_looked_at = 1;
         other->first = look;
+        if (!look.state) {
+            return;
+        }
     }
     if (is_slow(&other->first, &look)) {
         uncount_locked(other);
+        threads->look_every = 0;
     }
 }
 
@@ -877,14 +879,15 @@ static void look_at_all_locked(h2x_threads *threads)
         look_at_locked(APR_ARRAY_IDX(threads->looked_at, i, member *));
     }
     keep_waiting_locked(threads);
-    if (threads->look_every < LOOK_MAX) {
-        threads->look_every *= 2;
-    }
+    threads->look_every = !threads->look_every ? LOOK_EVERY
+                          : threads->look_every < LOOK_MAX
+                          ? threads->look_every * 2 : LOOK_MAX;
 }
 
 static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *baton)
 {
     h2x_threads *threads = baton;
+    apr_interval_time_t look_every;
 
     (void)thread;
     apr_thread_mutex_lock(threads->lock);
@@ -893,8 +896,10 @@ static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *baton)
             apr_thread_cond_wait(threads->watch, threads->lock);
             continue;
         }
-        apr_thread_cond_timedwait(threads->watch, threads->lock,
-                                  threads->look_every);
+        look_every = threads->look_every;
+        apr_thread_mutex_unlock(threads->lock);
+        apr_sleep(look_every); /* a condition would wait by the wall's clock */
+        apr_thread_mutex_lock(threads->lock);
         if (!threads->waiting_count) {
             look_at_all_locked(threads);
             continue;

@@ -32,7 +32,7 @@ static void on_tunnel_end(void *baton, h2x_member *member)
             h2x_stream_wake_locked(stream);
         }
         h2x_session_output(drive->session, stream);
-        h2x_drive_advance_locked(drive, H2X_EVENT_OUTPUT);
+        h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
     h2x_lock_release(&drive->lock);
 }

@@ -11,19 +11,19 @@
 
 /** What happens to a connection. */
 typedef enum {
-    H2X_EVENT_TAKEN,   /* its own thread has it, from now on or again */
-    H2X_EVENT_WAITS,   /* its own thread waits until there is work for it */
-    H2X_EVENT_LEFT,    /* its own thread has given it to the MPM */
-    H2X_EVENT_READY,   /* one of the child's threads found its socket ready */
-    H2X_EVENT_FETCHES, /* the thread of a request reads its body itself */
-    H2X_EVENT_WORKED,  /* a thread has run requests, and goes on */
-    H2X_EVENT_DONE,    /* one of the child's threads goes away */
-    H2X_EVENT_BUSY,    /* the lead waits or takes long: it leads no longer, and
+    H2X_TURN_TAKEN,   /* its own thread has it, from now on or again */
+    H2X_TURN_WAITS,   /* its own thread waits until there is work for it */
+    H2X_TURN_LEFT,    /* its own thread has given it to the MPM */
+    H2X_TURN_READY,   /* one of the child's threads found its socket ready */
+    H2X_TURN_FETCHES, /* the thread of a request reads its body itself */
+    H2X_TURN_WORKED,  /* a thread has run requests, and goes on */
+    H2X_TURN_DONE,    /* one of the child's threads goes away */
+    H2X_TURN_BUSY,    /* the lead waits or takes long: it leads no longer, and
                         * if its thread drives, the connection is handed over */
-    H2X_EVENT_SHARES,  /* some of what is ready may go on beside the lead */
-    H2X_EVENT_OUTPUT,  /* there is something to be sent, or room for it */
-    H2X_EVENT_POKED    /* the child has begun to stop */
-} h2x_event;
+    H2X_TURN_SHARES,  /* some of what is ready may go on beside the lead */
+    H2X_TURN_OUTPUT,  /* there is something to be sent, or room for it */
+    H2X_TURN_POKED    /* the child has begun to stop */
+} h2x_turn;
 
 /**
  * Makes the transition that an event asks for, all of them: who drives from
@@ -31,7 +31,7 @@ typedef enum {
  * socket is watched for, and who is woken or asked to come.
  * @return how many bytes were sent
  */
-apr_size_t h2x_drive_advance_locked(h2x_drive *drive, h2x_event event);
+apr_size_t h2x_drive_advance_locked(h2x_drive *drive, h2x_turn event);
 
 /**
  * Lets a request lead, if its thread did not already, or none.

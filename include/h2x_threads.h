@@ -11,7 +11,7 @@
  * it: nobody hands it on. While it does, another one waits, as long as fewer
  * threads are at work than there are processors; beyond that, nobody does for a
  * moment, since one would only take turns with those. So that this stays a
- * moment, a watchdog looks every millisecond, while nobody waits: a thread that
+ * moment, a watchdog looks each 1 to 4 ms, while nobody waits: a thread that
  * is in the same callback as at its last look, and waits there or has computed
  * for long, is counted as at work no longer.
  *
@@ -170,7 +170,8 @@ int h2x_threads_may_work(h2x_threads *threads, h2x_entry *entry,
 
 /**
  * Tells that a thread is about to wait in its callback, not for a processor:
- * it does not count as at work until the callback returns. By any thread.
+ * it does not count as at work until the callback returns, whatever it does
+ * then. By any thread.
  */
 void h2x_threads_will_wait(h2x_threads *threads, h2x_member *member);
 

@@ -387,6 +387,9 @@ void client_run(connection *conn)
         if (!me.actions && me.open_count && !me.is_over) {
             open_window(&me);
             say(&me);
+            if (!me.open_count) {
+                break; /* the last was reset just now */
+            }
             if (!await(&me, until) && !conn->waits_for_thread
                 && !net_is_lost(conn->socket)) {
                 tell_open(&me);

@@ -102,7 +102,10 @@ void mpm_serve(connection *conn)
                   && c1->keepalive != AP_CONN_CLOSE && world.keeps_idle;
         if (goes_on) {
             leave_thread();
+            conn->mpm_has_filters =
+                conn->cs.state == CONN_STATE_WRITE_COMPLETION;
             goes_on = await(conn);
+            conn->mpm_has_filters = 0;
             take_thread(conn);
         }
     } while (goes_on);

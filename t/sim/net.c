@@ -384,6 +384,8 @@ static void check_locked(const h2x_io *io)
 {
     SIM_CHECK(sim_locks_held() == 1 || io->may_block,
               "filters are used with %d locks held", sim_locks_held());
+    SIM_CHECK(!((const connection *)io->c1)->mpm_has_filters,
+              "filters are used that the MPM uses");
 }
 
 void h2x_io_init(h2x_io *io, conn_rec *c1, const server_rec *s UNUSED)

@@ -469,6 +469,11 @@ void sim_point(void)
 }
 
 
+static int is_never(const void *baton UNUSED)
+{
+    return 0;
+}
+
 int sim_wait(int (*is_ready)(const void *baton), const void *baton,
              apr_time_t until, const char *what)
 {
@@ -496,11 +501,6 @@ void sim_wait_for_events(int (*is_ready)(const void *baton),
     if (until && until <= now) {
         current->is_probed = 0;
     }
-}
-
-static int is_never(const void *baton UNUSED)
-{
-    return 0;
 }
 
 void sim_pass(apr_interval_time_t time, int is_busy)
@@ -558,6 +558,12 @@ int clock_gettime(clockid_t which UNUSED, struct timespec *at)
     at->tv_sec = (time_t)apr_time_sec(now);
     at->tv_nsec = (long)apr_time_usec(now) * 1000;
     return 0;
+}
+
+APR_DECLARE(void) apr_sleep(apr_interval_time_t t)
+{
+    current->is_probed = 0; /* it looks, and goes on to do so */
+    sim_wait(is_never, NULL, now + t, "a moment");
 }
 
 APR_DECLARE(apr_time_t) apr_time_now(void)

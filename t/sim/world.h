@@ -31,6 +31,7 @@ typedef struct {
     void *config[1];
     int number;
     int waits_for_thread; /* of the MPM's */
+    int mpm_has_filters;  /* it writes, and waits for the next request */
     int reasons;         /* why it may be slow: so many of those that have to
                           * do with it compute, or take their time, */
     int handlers;        /* so many among them are handlers, */
