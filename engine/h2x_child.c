@@ -1,5 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
+#include <limits.h>
+#include <sys/resource.h>
+
 #include <apr_atomic.h>
 
 #include <httpd.h>
@@ -50,6 +53,14 @@ static void query_mpm(h2x_child *child)
 #endif
 }
 
+static int count_descriptors(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < INT_MAX
+           ? (int)limit.rlim_cur : INT_MAX;
+}
+
 /* ---- the memory of streams and requests ---- */
 
 /* Much is kept: it is trimmed until it is not. Any thread. */
@@ -92,6 +103,7 @@ apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
     limits.idle = h2x_conf_get(s, H2X_MAX_WORKER_IDLE);
     h2x_child_count_workers(s, &limits.min, &limits.max);
     child->processors = (apr_uint32_t)limits.processors;
+    child->descriptors = count_descriptors();
     for (i = 0; i < H2X_CHILD_STORES && rv == APR_SUCCESS; ++i) {
         rv = h2x_stream_store_create(&child->stores[i], on_wide, child, p);
     }

@@ -5,6 +5,7 @@
  * here, in this order: what a file uses is of those before it.
  *
  *     h2x_queue.c     which stream is next
+ *     h2x_files.c     what it may have of the child's descriptors
  *     h2x_transfer.c  reads and writes
  *     h2x_drive.c     who drives, who leads; deadlines; the end
  *     h2x_tunnel_end.c  sees that the request of a tunnel has no more to send
@@ -47,6 +48,7 @@ struct h2x_drive {
     h2x_entry entry;   /* among the child's threads */
     int offered;       /* how often they were asked to come, and have not */
     int gone;          /* the client is; nothing is read or written */
+    int open_files;    /* descriptors that streams keep */
     int is_closing;    /* no work is given away any more */
 
     /* times */

@@ -17,6 +17,7 @@
 #include "h2x.h"
 #include "h2x_clock.h"
 #include "h2x_conf.h"
+#include "h2x_files.h"
 #include "h2x_lead.h"
 #include "h2x_origin.h"
 #include "h2x_runner.h"
@@ -126,6 +127,17 @@ static int is_full_locked(void *baton, const h2x_stream *stream)
                   >= HELD_MAX / h2x_session_stream_count(drive->session));
 }
 
+static int on_keeps_file(void *baton, h2x_stream *stream, apr_os_file_t fd)
+{
+    h2x_drive *drive = baton;
+    int keeps;
+
+    h2x_lock_acquire(&drive->lock);
+    keeps = h2x_files_keep_locked(drive, stream, fd);
+    h2x_lock_release(&drive->lock);
+    return keeps;
+}
+
 static int waits_for_client_locked(void *baton, h2x_stream *stream,
                                    apr_time_t since)
 {
@@ -136,7 +148,7 @@ static int waits_for_client_locked(void *baton, h2x_stream *stream,
 
 static const h2x_stream_owner stream_owner = {
     on_may_wait, on_may_wait_locked, on_need_input_locked, on_output_locked,
-    on_consumed_locked, is_full_locked, waits_for_client_locked,
+    on_consumed_locked, is_full_locked, on_keeps_file, waits_for_client_locked,
     h2x_tunnel_end_watch
 };
 

@@ -5,6 +5,7 @@
 
 #include "h2x.h"
 #include "h2x_clock.h"
+#include "h2x_files.h"
 #include "h2x_lead.h"
 #include "h2x_memory.h"
 #include "h2x_request.h"
@@ -87,6 +88,7 @@ static void end_request(h2x_drive *drive, h2x_stream *stream,
         runner->c2_pool = c2_pool;
     }
     h2x_lock_acquire(&drive->lock);
+    h2x_files_closed_locked(drive, stream);
 }
 
 /*

@@ -37,6 +37,8 @@ typedef struct h2x_child {
     apr_uint32_t computing; /* requests that run, and have not said that they
                              * wait; atomic */
     apr_uint32_t processors;
+    int descriptors;       /* that it may have */
+    apr_uint32_t with_files; /* connections that keep files open; atomic */
 } h2x_child;
 
 /**

@@ -10,6 +10,7 @@
 
 #include <apr_buckets.h>
 #include <httpd.h>
+#include <util_filter.h>
 
 /** To be zeroed, then used by h2x_io.c only. */
 typedef struct h2x_io {

@@ -143,6 +143,11 @@ typedef struct h2x_stream_owner {
     void (*consumed_locked)(void *baton, h2x_stream *stream, apr_size_t len);
     /** Has the stream more output than it may, before some of it is sent? */
     int (*is_full_locked)(void *baton, const h2x_stream *stream);
+    /**
+     * May the stream keep the descriptor of one more file, until its request
+     * ends? Then it is counted in `open_files`. No lock held.
+     */
+    int (*keeps_file)(void *baton, h2x_stream *stream, apr_os_file_t fd);
     /** Is it for the client, not for other streams, that output waits? */
     int (*waits_for_client_locked)(void *baton, h2x_stream *stream,
                                    apr_time_t since);
@@ -229,6 +234,7 @@ struct h2x_stream {
     conn_rec *c2;         /* NULL once its pool was cleared */
     apr_socket_t *drop_socket; /* NULL, or what modules close to drop it */
     request_rec *r;       /* the initial request; NULL once it was logged */
+    int open_files;       /* descriptors that it keeps; the engine's */
     apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
     struct h2x_member *member; /* of the child's threads, that runs it; NULL:
                                 * the connection's does. The engine's */

@@ -2,9 +2,7 @@
 
 /* Where the responses of a secondary connection go. */
 
-#include <limits.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include <apr_portable.h>
 #include <apr_strings.h>
@@ -31,9 +29,6 @@
 /* So many descriptors a response may keep, then it reads as it goes. */
 #define OPEN_FILES_MAX 4
 
-/* Half of the descriptors that the child may have. */
-static apr_os_file_t descriptors_half;
-
 /* Memory goes to the stream in pieces of at most this size; */
 #define PIECE_MAX (16 * 1024)
 
@@ -54,9 +49,9 @@ typedef struct {
     apr_bucket_brigade *files; /* what keeps shared files from going */
     apr_bucket *shared;     /* the last of them, */
     apr_os_file_t shared_fd; /* and its descriptor */
-    int open_files;         /* descriptors that the stream keeps */
     h2x_pending *pending;   /* likewise not yet given */
     h2x_pending **next_pending;
+    h2x_pending *final;     /* of these, the one with the final head */
     apr_off_t body_left;    /* of the announced length; -1: none was */
     int status;             /* of the final head; 0: it was not read yet */
     int request_status;     /* of the request, at that time */
@@ -88,6 +83,7 @@ static apr_status_t publish(out_ctx *ctx, int flush)
                             flush || stream->unbuffered, &returned);
     ctx->pending = NULL;
     ctx->next_pending = &ctx->pending;
+    ctx->final = NULL;
     reclaim(ctx, returned);
     return rv;
 }
@@ -146,22 +142,25 @@ static h2x_pending *add_pending(out_ctx *ctx, h2x_head *head)
 
 /*
  * Answers with an error, and no more, in place of what cannot be sent: there
- * was no head yet.
+ * was no final head yet, or it was not given to the stream.
  */
-static void refuse(out_ctx *ctx, int status, const char *why)
+static void refuse(out_ctx *ctx, int level, int status, const char *why)
 {
     h2x_stream *stream = ctx->stream;
     request_rec *r = current_request(stream);
+    h2x_pending *pending = ctx->final ? ctx->final : add_pending(ctx, NULL);
 
-    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, stream->c2,
+    ap_log_cerror(APLOG_MARK, level, 0, stream->c2,
                   "h2x(%s): answered with %d: %s", stream->c2->log_id, status,
                   why);
-    add_pending(ctx, h2x_field_empty_response(stream->pool, status));
+    pending->head = h2x_field_empty_response(stream->pool, status);
+    pending->promises = NULL;
     ctx->status = status;
     ctx->ended = 1;
     ctx->refused = 1;
     if (r) {
-        r->status = status; /* for the log */
+        r->status = status; /* for the log, */
+        r->bytes_sent = 0;  /* likewise */
     }
 }
 
@@ -170,8 +169,8 @@ static void refuse_headless(out_ctx *ctx)
 {
     int status = current_status(ctx->stream);
 
-    refuse(ctx, status >= HTTP_BAD_REQUEST ? status
-                                           : HTTP_INTERNAL_SERVER_ERROR,
+    refuse(ctx, APLOG_DEBUG,
+           status >= HTTP_BAD_REQUEST ? status : HTTP_INTERNAL_SERVER_ERROR,
            "the response does not begin with a head");
 }
 
@@ -189,7 +188,7 @@ static void add_head(out_ctx *ctx, h2x_head *head)
           && ap_is_HTTP_SUCCESS(head->status)) {
         /* whoever answers like that knows nothing of WebSockets, and to the
          * client it would mean that there is one (RFC 8441, section 5) */
-        refuse(ctx, HTTP_BAD_GATEWAY,
+        refuse(ctx, APLOG_DEBUG, HTTP_BAD_GATEWAY,
                "the response is no answer to a WebSocket handshake");
         return;
     }
@@ -200,6 +199,7 @@ static void add_head(out_ctx *ctx, h2x_head *head)
     if (head->status < 200) {
         return;
     }
+    ctx->final = pending;
     ctx->status = head->status;
     ctx->request_status = current_status(stream);
     if (r && r->chunked) {
@@ -342,6 +342,12 @@ static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
     return add_memory(ctx, data, len);
 }
 
+/* Is it the file whose descriptor the stream has already? */
+static int is_shared(const out_ctx *ctx, const apr_bucket *b)
+{
+    return ctx->shared && ctx->shared->data == b->data;
+}
+
 /*
  * Gets a descriptor of a file that is good as long as the pool of the c2: a
  * subrequest's may be gone before. Buckets that were split from one file, for
@@ -353,7 +359,7 @@ static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
     apr_bucket *pin = NULL;
     apr_status_t rv;
 
-    if (ctx->shared && ctx->shared->data == file) {
+    if (is_shared(ctx, b)) {
         *fd = ctx->shared_fd;
         return APR_SUCCESS;
     }
@@ -370,15 +376,28 @@ static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
         APR_BRIGADE_INSERT_TAIL(ctx->files, pin);
     }
     if (rv == APR_SUCCESS) {
-        ++ctx->open_files;
         ctx->shared = pin;
         ctx->shared_fd = *fd;
     }
     return rv;
 }
 
-/* Adds a part of a file that is read now. */
-static apr_status_t read_file(out_ctx *ctx, apr_bucket *b)
+/* Adds a part of a file that is sent from its descriptor. */
+static apr_status_t keep_file(out_ctx *ctx, apr_bucket *b)
+{
+    apr_os_file_t fd;
+    apr_status_t rv = get_fd(ctx, b, &fd);
+
+    return rv == APR_SUCCESS
+           ? h2x_segments_add_file(&ctx->row, fd, b->start, b->length, 0) : rv;
+}
+
+/*
+ * Adds a part of a file that is read now.
+ * @param waits as the stream has room for it; else all goes into the row, and
+ *        does not wait for the client
+ */
+static apr_status_t read_file(out_ctx *ctx, apr_bucket *b, int waits)
 {
     apr_bucket_file *file = b->data;
     apr_off_t offset = b->start;
@@ -392,65 +411,88 @@ static apr_status_t read_file(out_ctx *ctx, apr_bucket *b)
         rv = h2x_segments_add_file(&ctx->row, fd, offset, n, 1);
         offset += n;
         left -= n;
-        if (rv == APR_SUCCESS && ctx->row.memory >= PIECE_MAX) {
+        if (rv == APR_SUCCESS && waits && ctx->row.memory >= PIECE_MAX) {
             rv = publish(ctx, 0);
         }
     }
     return rv;
 }
 
-/*
- * Are descriptors running out, and may this file's be closed? The system gives
- * out the lowest number that is free; a part that was split has others.
- */
-static int is_scarce(const apr_bucket *b)
-{
-    const apr_bucket_file *file = b->data;
-    apr_os_file_t fd;
-
-    return file->refcount.refcount == 1
-           && apr_os_file_get(&fd, file->fd) == APR_SUCCESS
-           && fd >= descriptors_half;
-}
-
-/* Reads a file and closes it, which else its request does at its end: clients
- * that take nothing would keep the descriptors of all that they ask for. */
+/* Reads a part of a file, and closes that, if nobody has another part. */
 static apr_status_t read_and_close(out_ctx *ctx, apr_bucket *b)
 {
+    const apr_bucket_file *file = b->data;
     apr_pool_t *p;
-    apr_status_t rv = apr_pool_create(&p, ctx->stream->c2->pool);
+    apr_status_t rv;
 
+    if (file->refcount.refcount > 1) {
+        return read_file(ctx, b, 0);
+    }
+    rv = apr_pool_create(&p, ctx->stream->c2->pool);
     if (rv == APR_SUCCESS) {
         rv = apr_bucket_setaside(b, p);
         if (rv == APR_SUCCESS) {
-            rv = read_file(ctx, b);
+            rv = read_file(ctx, b, 0);
         }
         apr_pool_destroy(p);
     }
     return rv;
 }
 
+/* May the stream keep the descriptor of a file? */
+static int may_keep(const out_ctx *ctx, const apr_bucket *b)
+{
+    const h2x_stream *stream = ctx->stream;
+    const apr_bucket_file *file = b->data;
+    apr_os_file_t fd;
+
+    return is_shared(ctx, b)
+           || (apr_os_file_get(&fd, file->fd) == APR_SUCCESS
+               && stream->owner->keeps_file(stream->owner_baton,
+                                            ctx->stream, fd));
+}
+
+/*
+ * Descriptors run out: else clients that take nothing would keep those of all
+ * that they ask for. What fits into the stream's memory is read at once.
+ * @param rest of the body, as far as that is known
+ */
+static apr_status_t do_without_descriptor(out_ctx *ctx, apr_bucket *b,
+                                          apr_off_t rest)
+{
+    const char *why = "no descriptor is left for a large file";
+
+    if (rest <= (apr_off_t)(ctx->stream->max_memory - ctx->row.memory)) {
+        return read_and_close(ctx, b);
+    }
+    if (ctx->final) {
+        refuse(ctx, APLOG_INFO, HTTP_SERVICE_UNAVAILABLE, why);
+    }
+    else {
+        fail(ctx, why);
+    }
+    return APR_SUCCESS;
+}
+
 /* Adds a part of a file. */
 static apr_status_t add_file(out_ctx *ctx, apr_bucket *b)
 {
-    apr_os_file_t fd;
+    apr_off_t rest = (ctx->body_left >= 0) ? ctx->body_left
+                                           : (apr_off_t)b->length;
     apr_status_t rv;
 
     if (!count_body(ctx, b->length)) {
         return APR_SUCCESS;
     }
-    if (is_scarce(b)) {
-        rv = read_and_close(ctx, b);
+    if (b->length <= READ_AT_ONCE || ctx->stream->copy_files
+        || ctx->stream->open_files >= OPEN_FILES_MAX) {
+        rv = read_file(ctx, b, 1);
     }
-    else if (b->length <= READ_AT_ONCE || ctx->stream->copy_files
-             || ctx->open_files >= OPEN_FILES_MAX) {
-        rv = read_file(ctx, b);
+    else if (may_keep(ctx, b)) {
+        rv = keep_file(ctx, b);
     }
     else {
-        rv = get_fd(ctx, b, &fd);
-        if (rv == APR_SUCCESS) {
-            rv = h2x_segments_add_file(&ctx->row, fd, b->start, b->length, 0);
-        }
+        rv = do_without_descriptor(ctx, b, rest);
     }
     if (rv == APR_EOF) {
         fail(ctx, "a file became shorter");
@@ -570,11 +612,19 @@ static apr_status_t add_bucket(out_ctx *ctx, apr_bucket *b, int *flush)
     return APR_SUCCESS;
 }
 
+/* HTTP_HEADER writes a head by itself, and at once what comes after it, which
+ * may show that it has to be another one. */
+static int is_final_head_alone(const out_ctx *ctx)
+{
+    return ctx->final && !ctx->row.first && !ctx->ended
+           && !ctx->stream->unbuffered;
+}
+
 static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
 {
     out_ctx *ctx = f->ctx;
     apr_status_t rv = APR_SUCCESS, published;
-    int flush = 0;
+    int flush = 0, has_head = (ctx->status != 0);
 
     if (!bb) {
         return APR_SUCCESS;
@@ -603,6 +653,9 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
     if (rv != APR_SUCCESS) {
         fail(ctx, "it could not be passed on");
     }
+    if (!has_head && is_final_head_alone(ctx) && !flush) {
+        return APR_SUCCESS;
+    }
     published = publish(ctx, flush);
     if (rv == APR_SUCCESS) {
         rv = ctx->refused ? APR_ECONNABORTED : published;
@@ -615,13 +668,6 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
 
 void h2x_filter_out_register(void)
 {
-    struct rlimit limit;
-
-    descriptors_half = INT_MAX;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0
-        && limit.rlim_cur / 2 < INT_MAX) {
-        descriptors_half = (apr_os_file_t)(limit.rlim_cur / 2);
-    }
     out_filter = ap_register_output_filter("H2X_OUT", write_response, NULL,
                                            AP_FTYPE_NETWORK);
 }

@@ -293,8 +293,6 @@ def test_behind_another(stage):
     stage.tell("both complete")
 
 
-@not_yet("a file that is read at once since descriptors run out waits for its "
-         "client, on the thread of the connection")
 @row(46, "descriptors run out by window 0", needs="httpd", log=r"",
      lines=MANY, growth=40 << 20, kept=16 << 20)
 def test_descriptors(stage):

@@ -392,8 +392,9 @@ def no_thread_held(server, before):
                 with server.h2(tls=tls) as c:
                     return timed(c, "/page")
             best_of(5, limit + 0.1, attempt)
+    # and one that waits for events, beside the first
     more = proc.Holdings(server).threads - before.threads
-    assert sum(more.values()) <= WORKERS, "new threads: %s" % more
+    assert sum(more.values()) <= WORKERS + 1, "new threads: %s" % more
 
 
 @only_event

@@ -169,6 +169,52 @@ def test_files_leave_descriptors(httpd, size):
             assert r.body == b"x" * size
 
 
+def test_share_of_descriptors(httpd):
+    """One client has had half of the descriptors; another one gets 8, small
+    files, parts of large ones, and 503."""
+    count = 150
+    server = httpd("LogLevel warn h2x:info")
+    server.write("large", b"x" * 300000)
+    server.write("small", b"x" * 60000)
+    settings = {h2raw.INITIAL_WINDOW_SIZE: 0}
+    ranges = "bytes=" + ",".join("%d-%d" % (i, i + 19999)
+                                 for i in (0, 30000, 290000 - 20000))
+    with contextlib.ExitStack() as stack:
+        with lib_faults.limited(count):
+            stack.enter_context(server)
+        first, second = [stack.enter_context(server.h2(settings=settings))
+                         for _ in range(2)]
+        many = first.burst(["/large"] * 90)
+        for r in many:
+            first.wait_headers(r)
+        pid, = server.children()
+        assert len(os.listdir("/proc/%d/fd" % pid)) <= count / 2 + 20
+        mark = server.log_mark()
+        few = second.burst(["/large"] * 20)
+        small = [second.get("/small") for _ in range(20)]
+        parts = second.get("/large", [("range", ranges)])
+        for r in few + small + [parts]:
+            second.wait_headers(r)
+        by_status = collections.Counter(r.status for r in few)
+        assert by_status == {200: 8, 503: 12}
+        assert {r.status for r in many} == {200, 503}
+        assert {r.status for r in small} == {200} and parts.status == 206
+        server.wait_log(r"answered with 503: no descriptor", mark)
+        for c, rs in (first, many), (second, few + small + [parts]):
+            c.settings({h2raw.INITIAL_WINDOW_SIZE: 1 << 20})
+            c.credit(1 << 30)
+            c.wait(*rs)
+        for r in many + few:
+            assert len(r.body) == (300000 if r.status == 200 else 0)
+            assert r.ended and not r.reset
+        assert {len(r.body) for r in small} == {60000}
+        assert parts.body.count(b"x" * 20000) == 3
+        again = second.burst(["/large"] * 20)
+        second.wait(*again)
+        assert {(r.status, len(r.body)) for r in again} == {(200, 300000)}
+        inside.wait_settled(server)
+
+
 # --- memory --------------------------------------------------------------
 
 def use(c):

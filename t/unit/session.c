@@ -331,7 +331,7 @@ static int waits_for_client(void *baton UNUSED, h2x_stream *stream,
 }
 
 static const h2x_stream_owner stream_owner = {
-    NULL, NULL, NULL, NULL, NULL, NULL, waits_for_client, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, waits_for_client, NULL
 };
 
 void make_session(void)
