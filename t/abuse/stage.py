@@ -335,10 +335,10 @@ class Stage:
 
     def _check_holdings(self):
         def is_back():
-            # with others who ask all the time, a worker that gives memory
-            # back may now and then be one more
+            # a second thread of a child may wait for events; and with others
+            # who ask all the time, one more may run a request of theirs
             self.more = Holdings(self.server).exceeds(
-                self.before, threads=int(bool(self.row["held"])))
+                self.before, threads=1 + bool(self.row["held"]))
             return not self.more
         self.check(self._until_back(is_back), "%s", self.more)
 
