@@ -17,8 +17,10 @@
 #define COMPUTE_MAX (10 * 1000 * 1000)
 
 /* One that took longer than this computes enough for the next one to be worth
- * the waking of a thread, if there is a processor for it. In microseconds. */
-#define SHARE_MIN 500
+ * the waking of a thread, if there is a processor for it: with 2 processors, one
+ * of 0.57 ms loses 7 % of its throughput, and one of 1.9 ms gains 56 %. In
+ * microseconds. */
+#define SHARE_MIN 800
 
 /* After so many that were not, one that was is forgotten. */
 #define ON_TIME_MIN 16
