@@ -98,6 +98,7 @@ struct h2x_threads {
     apr_uint32_t last_id;
     struct turn_ring first;   /* those with offers and nobody inside */
     struct turn_ring others;  /* those with offers and somebody inside */
+    int sharing;              /* how many have either */
     struct due_ring due;      /* those to be called for a time or a poke */
     struct link_ring ticking;
     int idle_ticks;           /* ticks left until there are none */
@@ -306,34 +307,57 @@ static void enqueue_locked(h2x_threads *threads, h2x_entry *entry)
     APR_RING_INSERT_TAIL(ring, entry, h2x_entry, turn);
 }
 
-/* Its offers go to another ring when somebody works for an entry, or nobody
- * does any more. */
-static void set_inside_locked(h2x_threads *threads, h2x_entry *entry,
-                              int inside)
+/* Notes how many offers an entry has, and how many work for it. Its offers go
+ * to another ring when somebody begins to do so, or nobody does any more; and
+ * to the end of that, when one was taken. */
+static void set_work_locked(h2x_threads *threads, h2x_entry *entry, int offers,
+                            int inside)
 {
-    int moves = entry->offers && !entry->inside != !inside;
+    int moves = offers < entry->offers || !inside != !entry->inside;
+    int is_in = (entry->offers != 0);
 
-    if (moves) {
+    threads->sharing += (offers || inside) - (entry->offers || entry->inside);
+    if (is_in && (moves || !offers)) {
         APR_RING_REMOVE(entry, turn);
+        is_in = 0;
     }
+    entry->offers = offers;
     entry->inside = inside;
-    if (moves) {
+    if (offers && !is_in) {
         enqueue_locked(threads, entry);
     }
+}
+
+/*
+ * May one more thread work for an entry? When as many do as there may be, those
+ * that have less than others get some more, and those for which nobody works
+ * the last ones.
+ */
+static int has_turn_locked(const h2x_threads *threads, const h2x_entry *entry)
+{
+    const h2x_threads_limits *limits = &threads->limits;
+
+    if (!entry->inside) {
+        return threads->busy < limits->max + limits->spare;
+    }
+    return threads->busy < limits->max
+           || (threads->busy < limits->max + limits->spare / 2
+               && entry->inside < limits->max / threads->sharing);
 }
 
 /* Whose turn is it? NULL: nobody's. */
 static h2x_entry *next_locked(const h2x_threads *threads)
 {
-    const h2x_threads_limits *limits = &threads->limits;
+    h2x_entry *entry = APR_RING_FIRST(&threads->first);
 
-    if (threads->busy < limits->max + limits->spare
-        && !APR_RING_EMPTY(&threads->first, h2x_entry, turn)) {
-        return APR_RING_FIRST(&threads->first);
+    if (entry != APR_RING_SENTINEL(&threads->first, h2x_entry, turn)
+        && has_turn_locked(threads, entry)) {
+        return entry;
     }
-    if (threads->busy < limits->max
-        && !APR_RING_EMPTY(&threads->others, h2x_entry, turn)) {
-        return APR_RING_FIRST(&threads->others);
+    APR_RING_FOREACH(entry, &threads->others, h2x_entry, turn) {
+        if (has_turn_locked(threads, entry)) {
+            return entry;
+        }
     }
     return NULL;
 }
@@ -342,14 +366,14 @@ static void enter_work_locked(member *me, h2x_entry *entry)
 {
     me->is_working = 1;
     ++me->threads->busy;
-    set_inside_locked(me->threads, entry, entry->inside + 1);
+    set_work_locked(me->threads, entry, entry->offers, entry->inside + 1);
 }
 
 static void leave_work_locked(member *me, h2x_entry *entry)
 {
     me->is_working = 0;
     --me->threads->busy;
-    set_inside_locked(me->threads, entry, entry->inside - 1);
+    set_work_locked(me->threads, entry, entry->offers, entry->inside - 1);
 }
 
 /* Takes the next piece of work: its entry goes to the end. */
@@ -361,10 +385,7 @@ static h2x_entry *take_locked(member *me)
     if (!entry || !has_other_locked(threads)) {
         return NULL;
     }
-    APR_RING_REMOVE(entry, turn);
-    if (--entry->offers) {
-        enqueue_locked(threads, entry);
-    }
+    set_work_locked(threads, entry, entry->offers - 1, entry->inside);
     enter_work_locked(me, entry);
     return entry;
 }
@@ -396,9 +417,7 @@ static void bring_locked(h2x_threads *threads)
 void h2x_threads_offer(h2x_threads *threads, h2x_entry *entry, int wakes)
 {
     apr_thread_mutex_lock(threads->lock);
-    if (entry->offers++ == 0) {
-        enqueue_locked(threads, entry);
-    }
+    set_work_locked(threads, entry, entry->offers + 1, entry->inside);
     if (wakes) {
         bring_locked(threads);
     }
@@ -414,14 +433,11 @@ void h2x_threads_retry(h2x_threads *threads)
     }
 }
 
-static int withdraw_locked(h2x_entry *entry)
+static int withdraw_locked(h2x_threads *threads, h2x_entry *entry)
 {
     int offers = entry->offers;
 
-    if (offers) {
-        entry->offers = 0;
-        APR_RING_REMOVE(entry, turn);
-    }
+    set_work_locked(threads, entry, 0, entry->inside);
     return offers;
 }
 
@@ -430,7 +446,7 @@ int h2x_threads_withdraw(h2x_threads *threads, h2x_entry *entry)
     int offers;
 
     apr_thread_mutex_lock(threads->lock);
-    offers = withdraw_locked(entry);
+    offers = withdraw_locked(threads, entry);
     apr_thread_mutex_unlock(threads->lock);
     return offers;
 }
@@ -445,9 +461,7 @@ int h2x_threads_may_work(h2x_threads *threads, h2x_entry *entry,
     apr_thread_mutex_lock(threads->lock);
     next = next_locked(threads);
     may = (!next || next == entry) && !threads->stopping
-          && threads->busy < threads->limits.max
-                             + (entry->inside ? 0 : threads->limits.spare)
-          && has_other_locked(threads);
+          && has_turn_locked(threads, entry) && has_other_locked(threads);
     if (may) {
         enter_work_locked(me, entry);
     }
@@ -1036,7 +1050,7 @@ void h2x_threads_add(h2x_threads *threads, h2x_entry *entry,
 /* What callbacks may have asked for until the last of them has returned. */
 static void drop_requests_locked(h2x_threads *threads, h2x_entry *entry)
 {
-    withdraw_locked(entry);
+    withdraw_locked(threads, entry);
     remove_due_locked(entry);
     unlink_entry(entry);
     set_deadline_locked(threads, entry, 0);

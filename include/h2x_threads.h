@@ -17,8 +17,8 @@
  *
  * Work is taken from entries in turn, one piece each, and from those first for
  * which nobody works yet. A piece may take minutes: if all that there may be
- * are at work, such an entry gets one more, so that a few connections cannot
- * keep all from the others.
+ * are at work, such an entry gets one more, and one that has less than others
+ * some, so that a few connections cannot keep all from the others.
  *
  * Lock order: callers may hold a lock of their own when they call in here; no
  * lock is held when an entry is called back.
@@ -79,7 +79,9 @@ typedef struct h2x_entry {
 typedef struct h2x_threads_limits {
     int min;        /* idle ones that are kept, beside those that wait */
     int max;        /* that work at a time, at least 1 */
-    int spare;      /* how many more, for entries for which nobody works */
+    int spare;      /* how many more, for entries for which nobody works; half
+                     * of them also for those with less than their share: the
+                     * part of max that is as large for all that have some */
     int processors; /* at least 1 */
     apr_interval_time_t idle; /* after which an idle one ends */
 } h2x_threads_limits;

@@ -1136,6 +1136,26 @@ TEST(sources_with_nobody_inside_get_one_more)
     assert_true(number_max < 4 + 2);
 }
 
+/* One has all there may be: another gets as many as it would have if both had
+ * as many, of half of those beyond. */
+TEST(sources_with_less_than_others_get_more)
+{
+    thing *many, *some;
+
+    start_limited(0, 6, 4, 2, FOREVER);
+    many = add_source('a', 1);
+    some = add_source('b', 1);
+    offer(many, 9);
+    assert_true(unit_await(BEGUN, 6));
+    offer(some, 5);
+    assert_true(unit_await(BEGUN, 8));
+    pass_fence();
+    assert_int_equal(many->entry.inside, 6);
+    assert_int_equal(some->entry.inside, 2);
+    unit_raise(GATE);
+    assert_true(unit_await(ENDED, 14));
+}
+
 /* Whoever comes free goes to the one that has nobody. */
 TEST(sources_with_nobody_inside_go_first)
 {
@@ -1554,6 +1574,7 @@ static const struct CMUnitTest tests[] = {
     ALONE(idle_threads_end_while_others_work),
     ALONE(minimum_is_kept),
     ALONE(sources_with_nobody_inside_get_one_more),
+    ALONE(sources_with_less_than_others_get_more),
     ALONE(sources_with_nobody_inside_go_first),
     ALONE(events_come_beside_work),
     ALONE(may_work_as_if_it_was_offered),
