@@ -548,13 +548,14 @@ static apr_status_t await_room_locked(h2x_stream *stream)
            && stream->owner->is_full_locked(stream->owner_baton, stream)) {
         if (!since) {
             since = h2x_clock_now();
+            stream->owner->blocks_locked(stream->owner_baton, stream, 1);
             stream->owner->may_wait_locked(stream->owner_baton, stream);
             continue;
         }
         rv = h2x_stream_wait_locked(stream, since + stream->timeout);
         if (rv != APR_SUCCESS
             && !stream->owner->waits_for_client_locked(stream->owner_baton,
-                                                       stream, since)) {
+                                                       stream)) {
             since = h2x_clock_now(); /* it is others' turn */
             rv = APR_SUCCESS;
         }
@@ -562,6 +563,9 @@ static apr_status_t await_room_locked(h2x_stream *stream)
             since = stream->progress;
             rv = APR_SUCCESS;
         }
+    }
+    if (since) {
+        stream->owner->blocks_locked(stream->owner_baton, stream, 0);
     }
     if (rv != APR_SUCCESS) {
         stream->progress = since;

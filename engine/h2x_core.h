@@ -48,6 +48,7 @@ struct h2x_drive {
     h2x_entry entry;   /* among the child's threads */
     int offered;       /* how often they were asked to come, and have not */
     int gone;          /* the client is; nothing is read or written */
+    int blocked;       /* threads that wait for room in their output */
     int open_files;    /* descriptors that streams keep */
     int is_closing;    /* no work is given away any more */
 

@@ -138,18 +138,46 @@ static int on_keeps_file(void *baton, h2x_stream *stream, apr_os_file_t fd)
     return keeps;
 }
 
-static int waits_for_client_locked(void *baton, h2x_stream *stream,
-                                   apr_time_t since)
+static void measure_anew(h2x_drive *drive, h2x_stream *stream)
+{
+    stream->measured_at = h2x_clock_now();
+    stream->taken_before = h2x_session_taken(drive->session);
+}
+
+static void blocks_locked(void *baton, h2x_stream *stream, int blocks)
 {
     h2x_drive *drive = baton;
 
-    return h2x_session_waits_for_client(drive->session, stream, since);
+    drive->blocked += blocks ? 1 : -1;
+    if (blocks) {
+        measure_anew(drive, stream);
+    }
+}
+
+/*
+ * For each thread that waits for it, the client has to take as much as one
+ * response should bring. The first to ask has waited longest; when it gives up,
+ * less is asked for.
+ */
+static int waits_for_client_locked(void *baton, h2x_stream *stream)
+{
+    h2x_drive *drive = baton;
+    apr_off_t taken = h2x_session_taken(drive->session) - stream->taken_before;
+    double passed = (double)(h2x_clock_now() - stream->measured_at);
+
+    if (!taken || h2x_session_is_window_shut(drive->session, stream)
+        || (double)taken * APR_USEC_PER_SEC
+           < passed * stream->min_rate * drive->blocked) {
+        return 1;
+    }
+    measure_anew(drive, stream);
+    return 0;
 }
 
 static const h2x_stream_owner stream_owner = {
     on_may_wait, on_may_wait_locked, on_need_input_locked, on_output_locked,
-    on_consumed_locked, is_full_locked, on_keeps_file, waits_for_client_locked,
-    h2x_tunnel_end_watch
+    on_consumed_locked, is_full_locked, on_keeps_file, blocks_locked,
+    waits_for_client_locked, h2x_tunnel_end_watch
 };
 
 /* ---- what the threads of the child call ---- */
@@ -233,7 +261,7 @@ static void cancel_if_late(void *baton, h2x_stream *stream)
     if (stream->state != H2X_STREAM_DRAINING) {
         return;
     }
-    if (deadline <= search->now
+    if (deadline <= search->now && !stream->out_failed
         && !h2x_session_waits_for_client(search->drive->session, stream,
                                          search->now - stream->timeout)) {
         /* it is others' turn: look again when it may be this one's fault */

@@ -148,6 +148,13 @@ apr_size_t h2x_session_queue_size(const h2x_session *session);
 int h2x_session_waits_for_client(const h2x_session *session,
                                  const h2x_stream *stream, apr_time_t since);
 
+/** Is a stream's own window closed? */
+int h2x_session_is_window_shut(const h2x_session *session,
+                               const h2x_stream *stream);
+
+/** How many bytes of bodies were sent, in all. */
+apr_off_t h2x_session_taken(const h2x_session *session);
+
 /** Resets a stream that makes no progress, with CANCEL. */
 void h2x_session_cancel(h2x_session *session, h2x_stream *stream);
 

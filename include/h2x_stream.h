@@ -148,9 +148,13 @@ typedef struct h2x_stream_owner {
      * ends? Then it is counted in `open_files`. No lock held.
      */
     int (*keeps_file)(void *baton, h2x_stream *stream, apr_os_file_t fd);
-    /** Is it for the client, not for other streams, that output waits? */
-    int (*waits_for_client_locked)(void *baton, h2x_stream *stream,
-                                   apr_time_t since);
+    /** The runner begins to wait for room in its output; or ends that. */
+    void (*blocks_locked)(void *baton, h2x_stream *stream, int blocks);
+    /**
+     * It has done so for its timeout. Is it for the client, not for other
+     * streams? If not, that is measured anew from now on.
+     */
+    int (*waits_for_client_locked)(void *baton, h2x_stream *stream);
     /**
      * The runner serves a tunnel from now on, whose output may end first: it
      * shuts its socket of the signal down for writing then. No lock held.
@@ -213,6 +217,9 @@ struct h2x_stream {
     int end_sent;         /* END_STREAM went out */
     apr_time_t progress;  /* when enough of it was sent, or it was DRAINING,
                            * or the runner began to wait in vain */
+    apr_time_t measured_at; /* since when it is measured what the client takes
+                             * while the runner waits, */
+    apr_off_t taken_before; /* and what it had taken by then, of all */
     int min_rate;         /* what is enough, in bytes a second (H2MinRate) */
 
     apr_size_t wasted;    /* bytes of body, of both, that nobody took */

@@ -78,6 +78,7 @@ struct h2x_session {
     apr_time_t idle_since;  /* while there is no stream */
     apr_interval_time_t keep_alive; /* KeepAliveTimeout of the last one */
     int min_rate;           /* H2MinRate */
+    apr_off_t taken;        /* bytes of all bodies that were written */
     apr_time_t progress;    /* when bytes of any body were written, or before
                              * that if they were few */
     int drained;            /* the client has answered the PING */

@@ -137,6 +137,7 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     session->buffer->len += H2X_FRAME_HEAD_LEN + length + padding;
     h2x_session_note(session, is_dribble(session, stream, length)
                               ? H2X_EVENT_DRIBBLE : H2X_EVENT_DATA);
+    session->taken += (apr_off_t)length;
     session->progress = h2x_guard_advance(session->progress, now, length,
                                           session->min_rate);
     stream->progress = h2x_guard_advance(
@@ -496,12 +497,23 @@ apr_size_t h2x_session_queue_size(const h2x_session *session)
     return nghttp2_session_get_outbound_queue_size(session->ng);
 }
 
+int h2x_session_is_window_shut(const h2x_session *session,
+                               const h2x_stream *stream)
+{
+    return nghttp2_session_get_stream_remote_window_size(session->ng,
+                                                         stream->id) <= 0;
+}
+
+apr_off_t h2x_session_taken(const h2x_session *session)
+{
+    return session->taken;
+}
+
 int h2x_session_waits_for_client(const h2x_session *session,
                                  const h2x_stream *stream, apr_time_t since)
 {
     return session->progress <= since
-           || nghttp2_session_get_stream_remote_window_size(session->ng,
-                                                            stream->id) <= 0;
+           || h2x_session_is_window_shut(session, stream);
 }
 
 void h2x_session_cancel(h2x_session *session, h2x_stream *stream)

@@ -248,8 +248,6 @@ def first_page(stage):
     return min(one() for _ in range(3))
 
 
-@not_yet("that one of its streams goes on excuses all of a connection, which "
-         "may have all threads")
 @row(47, "one client holds all threads", needs="httpd", log=r"takes no data",
      lines=MANY, extra=0, growth=16 << 20)
 def test_all_threads(stage):

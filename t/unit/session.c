@@ -324,14 +324,18 @@ static void on_reprioritized(void *baton UNUSED, h2x_stream *stream)
 static const h2x_session_owner owner = {
     on_ready, on_reprioritized, on_closed
 };
-static int waits_for_client(void *baton UNUSED, h2x_stream *stream,
-                            apr_time_t since)
+static void blocks(void *baton UNUSED, h2x_stream *stream UNUSED,
+                   int blocks UNUSED)
 {
-    return h2x_session_waits_for_client(session, stream, since);
+}
+
+static int waits_for_client(void *baton UNUSED, h2x_stream *stream)
+{
+    return h2x_session_waits_for_client(session, stream, stream->progress);
 }
 
 static const h2x_stream_owner stream_owner = {
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, waits_for_client, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, blocks, waits_for_client, NULL
 };
 
 void make_session(void)
