@@ -17,8 +17,8 @@
 #define COMPUTE_MAX (10 * 1000 * 1000)
 
 /* One that took longer than this computes enough for the next one to be worth
- * the waking of a thread, if there is a processor for it: with 2 of them, one of
- * 0.57 ms loses 7 % of its throughput, and one of 1.9 ms gains 56 %. In
+ * the waking of a thread, if there is a processor for it: with 2 of them, one
+ * of 0.57 ms loses 7 % of its throughput, and one of 1.9 ms gains 56 %. In
  * microseconds. */
 #define SHARE_MIN 800
 

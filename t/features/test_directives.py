@@ -312,7 +312,8 @@ def test_stream_timeout_is_for_each_wait(server):
         "idle unset"])
 def test_workers(httpd, config, running, left):
     """Ten slow requests on a connection: as many run as there may be
-    workers, and one on the connection's own thread; then threads end."""
+    workers, and one on the connection's own thread; then threads end. A second
+    one that waits for events may be started meanwhile, and stay."""
     with httpd(config) as server:
         server.write("index.html", "hello\n")
         with server.h2() as c:
@@ -327,8 +328,9 @@ def test_workers(httpd, config, running, left):
             c.idle(0.2)
             assert handled() == running
             busy = server.threads()
-            # a spare one may have been started
-            assert running - 1 <= busy - base <= running
+            # a spare one may have been started too, and others to wait for
+            # events while one was seen to wait for a lock
+            assert running - 1 <= busy - base <= running + 4
             # what needs no handler of its own is served meanwhile
             if running == 10:
                 r = c.request(path="/index.html")
@@ -341,10 +343,11 @@ def test_workers(httpd, config, running, left):
                 c.idle(1)
                 assert server.threads() >= base + left
                 return
-            wait_for(lambda: server.threads() == base + left, 15,
-                     "idle workers to end")
+            def are_left():
+                return server.threads() - base in (left, left + 1)
+            wait_for(are_left, 15, "idle workers to end")
             c.idle(0.5)
-            assert server.threads() == base + left
+            assert are_left()
             # and they start again
             assert all(r.status == 200 for r in [
                 c.wait(c.get("/t/env")) for _ in range(5)])
