@@ -12,10 +12,6 @@
  * part of that more. In microseconds. */
 #define LOOK_AGAIN(passed) ((passed) / 4 + 1000)
 
-/* One that uses more processor time than this after the first look is in the
- * way of the others, in nanoseconds. */
-#define COMPUTE_MAX (10 * 1000 * 1000)
-
 /* One that took longer than this computes enough for the next one to be worth
  * the waking of a thread, if there is a processor for it: with 2 of them, one
  * of 0.57 ms loses 7 % of its throughput, and one of 1.9 ms gains 56 %. In
@@ -127,7 +123,7 @@ void h2x_lead_check_locked(h2x_drive *drive)
     }
     else if (is_processor_free()
              || (drive->lead_looked
-                 && look.used - drive->lead_first.used > COMPUTE_MAX)) {
+                 && look.used - drive->lead_first.used > H2X_THREAD_LONG)) {
         hand_over(drive, drive->lead);
     }
     else {

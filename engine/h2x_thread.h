@@ -12,6 +12,10 @@
 
 #include <apr_time.h>
 
+/** A thread that uses more processor time than this at a stretch computes for
+ * long: it is in the way of others. In nanoseconds. */
+#define H2X_THREAD_LONG (10 * 1000 * 1000)
+
 typedef struct h2x_thread {
     int id;          /* the system's; 0: not known */
     int has_clock;

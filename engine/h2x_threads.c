@@ -36,10 +36,6 @@
 #define LOOK_MAX (4 * 1000)
 #define QUIET_LOOKS 20
 
-/* A callback that uses more processor time has computed for long, in
- * nanoseconds. */
-#define COMPUTE_MAX (10 * 1000 * 1000)
-
 /* What is due for an entry. */
 enum { DUE_TICK = 1, DUE_DEADLINE = 2, DUE_POKE = 4 };
 
@@ -329,33 +325,34 @@ static void set_work_locked(h2x_threads *threads, h2x_entry *entry, int offers,
 }
 
 /*
- * May one more thread work for an entry? When as many do as there may be, those
- * that have less than others get some more, and those for which nobody works
- * the last ones.
+ * May one more thread work for an entry, if so many do for all? When that are
+ * as many as there may be, those with less than half of their share get some
+ * more, and those for which nobody works the last ones.
  */
-static int has_turn_locked(const h2x_threads *threads, const h2x_entry *entry)
+static int has_turn_locked(const h2x_threads *threads, const h2x_entry *entry,
+                           int busy)
 {
     const h2x_threads_limits *limits = &threads->limits;
 
     if (!entry->inside) {
-        return threads->busy < limits->max + limits->spare;
+        return busy < limits->max + limits->spare;
     }
-    return threads->busy < limits->max
-           || (threads->busy < limits->max + limits->spare / 2
-               && entry->inside < limits->max / threads->sharing);
+    return busy < limits->max
+           || (busy < limits->max + limits->spare / 2
+               && 2 * entry->inside < limits->max / threads->sharing);
 }
 
-/* Whose turn is it? NULL: nobody's. */
-static h2x_entry *next_locked(const h2x_threads *threads)
+/* Whose turn is it, if so many work? NULL: nobody's. */
+static h2x_entry *next_locked(const h2x_threads *threads, int busy)
 {
     h2x_entry *entry = APR_RING_FIRST(&threads->first);
 
     if (entry != APR_RING_SENTINEL(&threads->first, h2x_entry, turn)
-        && has_turn_locked(threads, entry)) {
+        && has_turn_locked(threads, entry, busy)) {
         return entry;
     }
     APR_RING_FOREACH(entry, &threads->others, h2x_entry, turn) {
-        if (has_turn_locked(threads, entry)) {
+        if (has_turn_locked(threads, entry, busy)) {
             return entry;
         }
     }
@@ -380,7 +377,7 @@ static void leave_work_locked(member *me, h2x_entry *entry)
 static h2x_entry *take_locked(member *me)
 {
     h2x_threads *threads = me->threads;
-    h2x_entry *entry = next_locked(threads);
+    h2x_entry *entry = next_locked(threads, threads->busy);
 
     if (!entry || !has_other_locked(threads)) {
         return NULL;
@@ -403,10 +400,11 @@ static int work_locked(member *me)
 }
 
 /* Brings one more thread for what was offered: one that sleeps, one of two
- * that wait, or a new one; else the one that waits sees whether it may. */
+ * that wait, or a new one; else the one that waits sees whether it may. Those
+ * that come already may work too. */
 static void bring_locked(h2x_threads *threads)
 {
-    if (next_locked(threads)
+    if (next_locked(threads, threads->busy + threads->coming)
         && !wake_last_locked(threads)
         && (threads->waiting_count > 1 || !start_locked(threads))
         && threads->waiting_count) {
@@ -459,9 +457,10 @@ int h2x_threads_may_work(h2x_threads *threads, h2x_entry *entry,
     int may;
 
     apr_thread_mutex_lock(threads->lock);
-    next = next_locked(threads);
+    next = next_locked(threads, threads->busy);
     may = (!next || next == entry) && !threads->stopping
-          && has_turn_locked(threads, entry) && has_other_locked(threads);
+          && has_turn_locked(threads, entry, threads->busy)
+          && has_other_locked(threads);
     if (may) {
         enter_work_locked(me, entry);
     }
@@ -844,7 +843,7 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
 static int is_slow(const h2x_thread_look *first, const h2x_thread_look *now)
 {
     return (now->state ? now->state != 'R' : now->used == first->used)
-           || now->used - first->used > COMPUTE_MAX;
+           || now->used - first->used > H2X_THREAD_LONG;
 }
 
 /* Looks at a thread that was in the same callback at the last look. The lock

@@ -80,8 +80,9 @@ typedef struct h2x_threads_limits {
     int min;        /* idle ones that are kept, beside those that wait */
     int max;        /* that work at a time, at least 1 */
     int spare;      /* how many more, for entries for which nobody works; half
-                     * of them also for those with less than their share: the
-                     * part of max that is as large for all that have some */
+                     * of them also for those with less than half of their
+                     * share: the part of max that is as large for all that
+                     * have some */
     int processors; /* at least 1 */
     apr_interval_time_t idle; /* after which an idle one ends */
 } h2x_threads_limits;
