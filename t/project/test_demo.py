@@ -50,6 +50,7 @@ def test_all_parts_come_over_h2(server, browser):
     server.wait_access(124, since=mark, proto="HTTP/2.0", final="200")
 
 
+@pytest.mark.alone("when parts of a page end is compared")
 @pytest.mark.timeout(120)
 @pytest.mark.h2x_only("slow requests hold up the others")
 def test_no_tile_waits_for_a_slow_part(server, browser):
