@@ -13,10 +13,11 @@
 #include "h2x_conf.h"
 #include "h2x_thread.h"
 
-/* Workers cost little, a page that waits much. */
+/* The default of H2MaxWorkers, per thread of ThreadsPerChild: most of them wait
+ * in requests. */
 #define WORKERS_PER_THREAD 4
 
-/* How often memory is given back, in microseconds. */
+/* The interval at which memory is given back, in microseconds. */
 #define TRIM_EVERY (200 * 1000)
 
 h2x_child *h2x_child_self;
@@ -63,7 +64,8 @@ static int count_descriptors(void)
 
 /* ---- the memory of streams and requests ---- */
 
-/* Much is kept: it is trimmed until it is not. Any thread. */
+/* A store or the pools keep more than they need: trims them, until they do not.
+ * Any thread. */
 static void on_wide(void *baton)
 {
     h2x_child *child = baton;
@@ -98,8 +100,8 @@ apr_status_t h2x_child_init(apr_pool_t *p, server_rec *s)
 
     query_mpm(child);
     limits.processors = h2x_thread_processors();
-    limits.spare = child->mpm_threads; /* as many connections may have a
-                                        * request that runs */
+    limits.spare = child->mpm_threads; /* as many connections may have a request
+                                        * running on their own thread */
     limits.idle = h2x_conf_get(s, H2X_MAX_WORKER_IDLE);
     h2x_child_count_workers(s, &limits.min, &limits.max);
     child->processors = (apr_uint32_t)limits.processors;

@@ -33,10 +33,7 @@ static apr_status_t close_on_cleanup(void *baton)
 
 #ifdef __linux__
 
-/*
- * It is edge-triggered: each write to it is an event for one thread, and nobody
- * needs to read it.
- */
+/* Edge-triggered: each write wakes one thread; the counter is never read. */
 static int add_wake(h2x_poll *poll)
 {
     struct epoll_event event = { EPOLLIN | EPOLLET, { NULL } };
@@ -77,7 +74,7 @@ void h2x_poll_remove(h2x_poll *poll, int fd)
     epoll_ctl(poll->fd, EPOLL_CTL_DEL, fd, &unused);
 }
 
-/* In whole milliseconds, and not too early. */
+/* Converts to milliseconds, rounding up. */
 static int milliseconds(apr_interval_time_t timeout)
 {
     return timeout < 0 ? -1 : (int)((timeout + 999) / 1000);
@@ -111,8 +108,8 @@ static int open_poll(h2x_poll *poll)
     return poll->fd >= 0 && kevent(poll->fd, &event, 1, NULL, 0, NULL) >= 0;
 }
 
-/* Each direction is an event of its own here: who gets one of them asks again,
- * or looks whether it still wants the other. */
+/* kqueue reports each direction by an event of its own: both may be delivered
+ * for one call. Callers ignore the second one. */
 apr_status_t h2x_poll_set(h2x_poll *poll, int fd, apr_int16_t events,
                           apr_uint32_t id)
 {

@@ -1,10 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * Waits for descriptors: epoll, or kqueue where there is none. Several threads
- * may wait in one set; each event goes to one of them, once: to hear of a
- * descriptor again, it is asked for again. It knows only numbers; who asks
- * chooses them so that it notices events of what is no longer.
+ * Waits for events of descriptors, with epoll or kqueue. Several threads may
+ * wait in one set. An event is delivered to one of them, once; h2x_poll_set()
+ * has to be called again for the next one. Events carry an id of the caller's
+ * choice. Ids of descriptors that were removed must not be used again soon, as
+ * an event may be under way.
  */
 #ifndef H2X_POLL_H
 #define H2X_POLL_H
@@ -14,31 +15,36 @@
 
 typedef struct h2x_poll h2x_poll;
 
-/** Makes an empty set, which goes with the pool. */
+/** Creates an empty set, which is closed with the pool. */
 apr_status_t h2x_poll_create(h2x_poll **poll, apr_pool_t *p);
 
 /**
- * Asks for one event of a descriptor: when it is ready for any of those
- * given, or has failed. Replaces what was asked for before. Any thread.
- * @param events APR_POLLIN, APR_POLLOUT; 0 takes it back, but an event may be
- *        under way, and one of failure may follow
+ * Enables one event of a descriptor: ready for any of `events`, or an error.
+ * Replaces what was enabled before. Any thread.
+ * @param events APR_POLLIN, APR_POLLOUT; 0 disables them, but an event may be
+ *        under way, and an error may still be reported
  * @param id     what h2x_poll_wait() returns for it; above 0
+ * @return an errno if the system refuses
  */
 apr_status_t h2x_poll_set(h2x_poll *poll, int fd, apr_int16_t events,
                           apr_uint32_t id);
 
-/** Takes a descriptor out; it need not be in. Before it is closed. */
+/**
+ * Removes a descriptor from the set, if it is in. To be called before it is
+ * closed. Any thread.
+ */
 void h2x_poll_remove(h2x_poll *poll, int fd);
 
 /**
- * Waits for an event. Of those that wait, the last that came gets it.
- * @param timeout in microseconds; 0 only looks, below that for ever
- * @return its id, or 0: none came in time, or h2x_poll_wake() was called
+ * Waits for an event. If several threads wait, the last one to call gets it.
+ * @param timeout in microseconds; 0: does not wait; negative: no limit
+ * @return the id of the event; 0 at the timeout and after h2x_poll_wake()
  */
 apr_uint32_t h2x_poll_wait(h2x_poll *poll, apr_interval_time_t timeout);
 
 /**
- * Has one thread that waits, or the next one that will, return. Any thread.
+ * Makes h2x_poll_wait() return in one thread: one that waits, else the next one
+ * that calls it. Any thread.
  */
 void h2x_poll_wake(h2x_poll *poll);
 

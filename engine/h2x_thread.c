@@ -15,13 +15,14 @@
 
 #define NS_PER_SEC 1000000000
 
-/* A thread waits that was busy for less than a quarter of so long, in
- * microseconds; the second one in state 'D'. */
+/* A thread waits if it was busy for less than a quarter of the time between two
+ * samples, which are at least so far apart, in microseconds: in state 'S', and
+ * in state 'D'. */
 #define IDLE_MIN (8 * 1000)
 #define BLOCKED_MIN (50 * 1000)
 #define IDLE_SHARE 4
 
-/* Asks the system once. */
+/* Cached, since it is a system call. */
 static int own_id(void)
 {
     static __thread int id;
@@ -54,7 +55,7 @@ static apr_int64_t used_by(const h2x_thread *thread)
     return (apr_int64_t)used.tv_sec * NS_PER_SEC + used.tv_nsec;
 }
 
-/* Reads a small file of a thread. Returns 0 when it cannot. */
+/* Reads a file of /proc/self/task. Returns 0 on failure. */
 static int read_file(const h2x_thread *thread, const char *name, char *text,
                      size_t size)
 {
@@ -75,8 +76,8 @@ static int read_file(const h2x_thread *thread, const char *name, char *text,
     return len > 0;
 }
 
-/* The state is a letter behind the name, which may have any characters but is
- * the only thing in parentheses (proc(5)). */
+/* The state is the letter behind the name, which is in parentheses and may hold
+ * any characters (proc(5)). */
 static char state_of(const h2x_thread *thread)
 {
     char stat[256];
@@ -107,7 +108,8 @@ void h2x_thread_look_at(const h2x_thread *thread, h2x_thread_look *look)
     look->state = state_of(thread);
 }
 
-/* Has a thread been idle for most of some time, without standing in line? */
+/* Returns nonzero if a thread neither ran nor was runnable for most of the time
+ * between two samples that are at least so far apart. */
 static int was_idle(const h2x_thread_look *first, const h2x_thread_look *now,
                     apr_interval_time_t least)
 {

@@ -7,8 +7,8 @@
 #include "h2x.h"
 #include "h2x_tunnel_end.h"
 
-/* mod_proxy ends the two directions of a tunnel one by one, this one by
- * shutting down a socket. */
+/* mod_proxy ends the direction to the client by shutting down its socket of the
+ * pair for writing, while the other direction goes on. */
 typedef struct {
     h2x_entry entry;
     h2x_drive *drive;
@@ -27,7 +27,7 @@ static void on_tunnel_end(void *baton, h2x_member *member)
     if (!stream->is_closed && recv(stream->signal[1], &c, 1, 0) == 0) {
         stream->out_ended = 1;
         if (stream->tunnel == H2X_TUNNEL_WEBSOCKET) {
-            /* both sides have said goodbye in it before (RFC 6455, 7.1.1) */
+            /* the closing handshake is over (RFC 6455, section 7.1.1) */
             stream->in_cut = 1;
             h2x_stream_wake_locked(stream);
         }
