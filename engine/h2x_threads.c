@@ -13,56 +13,43 @@
 #include "h2x.h"
 #include "h2x_clock.h"
 #include "h2x_poll.h"
+#include "h2x_shares.h"
 #include "h2x_thread.h"
-#include "h2x_threads.h"
+#include "h2x_times.h"
 
-/* So many wait for events at most. */
+/* The number of threads that wait for events, at most. */
 #define WAITING_MAX 2
 
-/* How often ticks come, in microseconds, and for how many ticks they are
- * counted on after the last entry wants none: to start again costs a system
- * call, and a busy server would make one a request. */
-#define TICK (4 * 1000)
-#define IDLE_TICKS 250
-
-/* How exact deadlines are. */
-#define DEADLINE_STEP (200 * 1000)
-
-/* How often the watchdog looks while nobody waits: twice as seldom after each
- * look that changes nothing, as all processors are busy then and its looks hold
- * up who computes. For how many looks it goes on when somebody waits again: to
- * wake it costs a system call as well. */
+/* The interval of the watchdog's looks while no thread waits, in microseconds.
+ * It doubles after each look that changes nothing, up to LOOK_MAX: all
+ * processors are busy then, and looks delay those that compute. */
 #define LOOK_EVERY 1000
 #define LOOK_MAX (4 * 1000)
-#define QUIET_LOOKS 20
 
-/* What is due for an entry. */
-enum { DUE_TICK = 1, DUE_DEADLINE = 2, DUE_POKE = 4 };
+/* The number of looks that it goes on for when a thread waits again: to wake it
+ * costs a system call as well. */
+#define QUIET_LOOKS 20
 
 typedef struct member {
     h2x_member face;      /* what callbacks see */
-    APR_RING_ENTRY(member) link; /* among those unused, asleep or waiting */
-    APR_RING_ENTRY(member) counted; /* among those at work */
+    APR_RING_ENTRY(member) link; /* in `unused`, `asleep` or `waiting` */
+    APR_RING_ENTRY(member) counted; /* in `at_work` */
     h2x_threads *threads;
     apr_pool_t *pool;     /* holds the thread; NULL: no thread */
     h2x_thread self;
     apr_thread_cond_t *wake; /* is_asleep has become 0 */
-    int is_asleep;        /* among those: wake_last_locked() takes it out */
-    int is_counted;       /* among those at work */
-    int is_working;       /* h2x_threads_may_work() has said so */
-    int has_worked;       /* what it did last was a piece of work */
-    apr_time_t until;     /* waits for events until then; 0: for ever */
+    int is_asleep;        /* in `asleep`; wake_last_locked() clears it */
+    int is_counted;       /* in `at_work` */
+    int is_working;       /* it counts among those that work for its entry */
+    int has_worked;       /* the last thing it did was a piece of work */
+    apr_time_t until;     /* when its wait for events ends; 0: no limit */
     apr_uint32_t calls;   /* callbacks that it has begun */
-    apr_uint32_t seen;    /* how many when the watchdog looked last, */
-    int is_looked_at;     /* and whether that has looked at this one: */
+    apr_uint32_t seen;    /* `calls` at the watchdog's last look */
+    int is_looked_at;     /* `first` was taken in the current callback */
     h2x_thread_look first;
 } member;
 
 APR_RING_HEAD(member_ring, member);
-APR_RING_HEAD(link_ring, h2x_entry);
-APR_RING_HEAD(due_ring, h2x_entry);
-APR_RING_HEAD(turn_ring, h2x_entry);
-APR_RING_HEAD(all_ring, h2x_entry);
 
 struct h2x_threads {
     apr_pool_t *pool;
@@ -72,35 +59,26 @@ struct h2x_threads {
     apr_thread_cond_t *left;  /* a callback has returned, or a thread ended */
 
     struct member_ring unused;  /* never started, or ended */
-    struct member_ring asleep;  /* those with nothing to do: the last that came
-                                 * is woken first, so that those beyond what is
-                                 * needed sleep for long, and end */
+    struct member_ring asleep;  /* idle ones, the last one first: it is woken
+                                 * first, so that those that are not needed
+                                 * sleep until they end */
     struct member_ring waiting; /* those that wait for events */
-    struct member_ring at_work; /* those in a callback, but for those that wait
+    struct member_ring at_work; /* those in a callback, except those that wait
                                  * in it or have computed for long */
     int waiting_count;
     int at_work_count;
     int made;     /* member structs that exist */
     int started;  /* threads that run */
-    int coming;   /* those among them that were started or woken, and have not
-                   * looked yet for what to do */
-    int busy;     /* those among them that work */
-    apr_uint32_t cannot_start; /* the last try failed, which was logged;
-                                * atomic */
+    int coming;   /* those among them that were started or woken and have not
+                   * taken anything to do yet */
+    apr_uint32_t cannot_start; /* the last start failed and was logged; atomic
+                                */
     int stopping;
 
-    struct all_ring all;      /* entries, in the order they came, */
-    apr_hash_t *known;        /* and by their id */
+    apr_hash_t *known; /* entries by their id */
     apr_uint32_t last_id;
-    struct turn_ring first;   /* those with offers and nobody inside */
-    struct turn_ring others;  /* those with offers and somebody inside */
-    int sharing;              /* how many have either */
-    struct due_ring due;      /* those to be called for a time or a poke */
-    struct link_ring ticking;
-    int idle_ticks;           /* ticks left until there are none */
-    apr_time_t next_tick;
-    int timed;                /* entries with a deadline */
-    apr_time_t next_step;     /* when deadlines are looked at */
+    h2x_shares shares;
+    h2x_times times;
 
     apr_thread_t *watchdog;
     apr_thread_cond_t *watch; /* is_watching has become 1 */
@@ -114,7 +92,7 @@ struct h2x_threads {
 
 static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton);
 
-/* Frees the thread of a member that has ended. */
+/* Joins the thread of a member that has ended, and frees it. */
 static void join(member *ended)
 {
     apr_status_t ignored;
@@ -160,7 +138,7 @@ static apr_status_t create_thread(member *me)
     return rv;
 }
 
-/* Starts a thread, if there may be one more. Returns 0 when there is none. */
+/* Starts a thread, if there may be one more. Returns 0 if none was started. */
 static int start_locked(h2x_threads *threads)
 {
     const h2x_threads_limits *limits = &threads->limits;
@@ -188,7 +166,7 @@ static int start_locked(h2x_threads *threads)
     return 0;
 }
 
-/* Wakes one that is asleep. Returns 0 when there is none. */
+/* Wakes the thread that fell asleep last. Returns 0 if none is asleep. */
 static int wake_last_locked(h2x_threads *threads)
 {
     member *last;
@@ -214,7 +192,8 @@ static void watch_locked(h2x_threads *threads)
     }
 }
 
-/* Sees to it that somebody will wait for events, if nobody does. */
+/* Has a thread come to wait for events if none waits: a sleeping or new one if
+ * a processor is free for it, else the watchdog brings one. */
 static void keep_waiting_locked(h2x_threads *threads)
 {
     if (threads->waiting_count || threads->coming || threads->stopping) {
@@ -226,7 +205,7 @@ static void keep_waiting_locked(h2x_threads *threads)
     }
 }
 
-/* Will there be somebody to wait for events, if this thread does not? */
+/* Returns nonzero if another thread can wait for events. */
 static int has_other_locked(h2x_threads *threads)
 {
     return threads->waiting_count || threads->coming
@@ -248,8 +227,9 @@ static void uncount_locked(member *me)
 static void bring_locked(h2x_threads *threads);
 static void keep_time_locked(h2x_threads *threads);
 
-/* What a thread was woken for, it may find behind something else, and two
- * wake-ups may have been one: so whoever is to be called looks what is left. */
+/* A thread that was woken for an offer may find something else first, and two
+ * wake-ups may have become one: so each callback that begins brings a thread
+ * for the offers that are left. */
 static void begin_call_locked(member *me, h2x_entry *entry)
 {
     h2x_threads *threads = me->threads;
@@ -263,11 +243,11 @@ static void begin_call_locked(member *me, h2x_entry *entry)
         bring_locked(threads);
     }
     keep_waiting_locked(threads);
-    keep_time_locked(threads); /* this thread does not, for a while */
+    keep_time_locked(threads); /* this thread may be busy for a while */
     apr_thread_mutex_unlock(threads->lock);
 }
 
-static void leave_work_locked(member *me, h2x_entry *entry);
+static void leave_locked(member *me, h2x_entry *entry);
 
 static void end_call_locked(member *me, h2x_entry *entry)
 {
@@ -276,7 +256,7 @@ static void end_call_locked(member *me, h2x_entry *entry)
     apr_thread_mutex_lock(threads->lock);
     uncount_locked(me);
     if (me->is_working) {
-        leave_work_locked(me, entry);
+        leave_locked(me, entry);
     }
     --entry->users;
     apr_thread_cond_broadcast(threads->left);
@@ -294,96 +274,29 @@ void h2x_threads_will_wait(h2x_threads *threads, h2x_member *face)
 
 /* ---- work ---- */
 
-static void enqueue_locked(h2x_threads *threads, h2x_entry *entry)
-{
-    struct turn_ring *ring = entry->inside ? &threads->others
-                                           : &threads->first;
-
-    APR_RING_ELEM_INIT(entry, turn);
-    APR_RING_INSERT_TAIL(ring, entry, h2x_entry, turn);
-}
-
-/* Notes how many offers an entry has, and how many work for it. Its offers go
- * to another ring when somebody begins to do so, or nobody does any more; and
- * to the end of that, when one was taken. */
-static void set_work_locked(h2x_threads *threads, h2x_entry *entry, int offers,
-                            int inside)
-{
-    int moves = offers < entry->offers || !inside != !entry->inside;
-    int is_in = (entry->offers != 0);
-
-    threads->sharing += (offers || inside) - (entry->offers || entry->inside);
-    if (is_in && (moves || !offers)) {
-        APR_RING_REMOVE(entry, turn);
-        is_in = 0;
-    }
-    entry->offers = offers;
-    entry->inside = inside;
-    if (offers && !is_in) {
-        enqueue_locked(threads, entry);
-    }
-}
-
-/*
- * May one more thread work for an entry, if so many do for all? When that are
- * as many as there may be, those with less than half of their share get some
- * more, and those for which nobody works the last ones.
- */
-static int has_turn_locked(const h2x_threads *threads, const h2x_entry *entry,
-                           int busy)
-{
-    const h2x_threads_limits *limits = &threads->limits;
-
-    if (!entry->inside) {
-        return busy < limits->max + limits->spare;
-    }
-    return busy < limits->max
-           || (busy < limits->max + limits->spare / 2
-               && 2 * entry->inside < limits->max / threads->sharing);
-}
-
-/* Whose turn is it, if so many work? NULL: nobody's. */
-static h2x_entry *next_locked(const h2x_threads *threads, int busy)
-{
-    h2x_entry *entry = APR_RING_FIRST(&threads->first);
-
-    if (entry != APR_RING_SENTINEL(&threads->first, h2x_entry, turn)
-        && has_turn_locked(threads, entry, busy)) {
-        return entry;
-    }
-    APR_RING_FOREACH(entry, &threads->others, h2x_entry, turn) {
-        if (has_turn_locked(threads, entry, busy)) {
-            return entry;
-        }
-    }
-    return NULL;
-}
-
-static void enter_work_locked(member *me, h2x_entry *entry)
+static void enter_locked(member *me, h2x_entry *entry)
 {
     me->is_working = 1;
-    ++me->threads->busy;
-    set_work_locked(me->threads, entry, entry->offers, entry->inside + 1);
+    h2x_shares_enter(&me->threads->shares, entry);
 }
 
-static void leave_work_locked(member *me, h2x_entry *entry)
+static void leave_locked(member *me, h2x_entry *entry)
 {
     me->is_working = 0;
-    --me->threads->busy;
-    set_work_locked(me->threads, entry, entry->offers, entry->inside - 1);
+    h2x_shares_leave(&me->threads->shares, entry);
 }
 
-/* Takes the next piece of work: its entry goes to the end. */
+/* Takes the next piece of work. */
 static h2x_entry *take_locked(member *me)
 {
     h2x_threads *threads = me->threads;
-    h2x_entry *entry = next_locked(threads, threads->busy);
+    h2x_entry *entry = h2x_shares_next(&threads->shares, 0);
 
     if (!entry || !has_other_locked(threads)) {
         return NULL;
     }
-    set_work_locked(threads, entry, entry->offers - 1, entry->inside);
-    enter_work_locked(me, entry);
+    me->is_working = 1;
+    h2x_shares_take(&threads->shares, entry);
     return entry;
 }
 
@@ -399,12 +312,12 @@ static int work_locked(member *me)
     return entry != NULL;
 }
 
-/* Brings one more thread for what was offered: one that sleeps, one of two
- * that wait, or a new one; else the one that waits sees whether it may. Those
- * that come already may work too. */
+/* Brings one more thread for the offers that those that come will not take: one
+ * that sleeps, one of two that wait, or a new one. Else the only one that waits
+ * is woken and takes one if it may. */
 static void bring_locked(h2x_threads *threads)
 {
-    if (next_locked(threads, threads->busy + threads->coming)
+    if (h2x_shares_next(&threads->shares, threads->coming)
         && !wake_last_locked(threads)
         && (threads->waiting_count > 1 || !start_locked(threads))
         && threads->waiting_count) {
@@ -415,7 +328,7 @@ static void bring_locked(h2x_threads *threads)
 void h2x_threads_offer(h2x_threads *threads, h2x_entry *entry, int wakes)
 {
     apr_thread_mutex_lock(threads->lock);
-    set_work_locked(threads, entry, entry->offers + 1, entry->inside);
+    h2x_shares_offer(&threads->shares, entry);
     if (wakes) {
         bring_locked(threads);
     }
@@ -431,20 +344,12 @@ void h2x_threads_retry(h2x_threads *threads)
     }
 }
 
-static int withdraw_locked(h2x_threads *threads, h2x_entry *entry)
-{
-    int offers = entry->offers;
-
-    set_work_locked(threads, entry, 0, entry->inside);
-    return offers;
-}
-
 int h2x_threads_withdraw(h2x_threads *threads, h2x_entry *entry)
 {
     int offers;
 
     apr_thread_mutex_lock(threads->lock);
-    offers = withdraw_locked(threads, entry);
+    offers = h2x_shares_withdraw(&threads->shares, entry);
     apr_thread_mutex_unlock(threads->lock);
     return offers;
 }
@@ -453,16 +358,13 @@ int h2x_threads_may_work(h2x_threads *threads, h2x_entry *entry,
                          h2x_member *face)
 {
     member *me = (member *)face;
-    const h2x_entry *next;
     int may;
 
     apr_thread_mutex_lock(threads->lock);
-    next = next_locked(threads, threads->busy);
-    may = (!next || next == entry) && !threads->stopping
-          && has_turn_locked(threads, entry, threads->busy)
+    may = !threads->stopping && h2x_shares_may_enter(&threads->shares, entry)
           && has_other_locked(threads);
     if (may) {
-        enter_work_locked(me, entry);
+        enter_locked(me, entry);
     }
     apr_thread_mutex_unlock(threads->lock);
     return may;
@@ -470,132 +372,7 @@ int h2x_threads_may_work(h2x_threads *threads, h2x_entry *entry,
 
 /* ---- times ---- */
 
-static void link_entry(h2x_threads *threads, h2x_entry *entry)
-{
-    APR_RING_INSERT_TAIL(&threads->ticking, entry, h2x_entry, link);
-    apr_atomic_xchg32(&entry->is_linked, 1);
-}
-
-static void unlink_entry(h2x_entry *entry)
-{
-    if (apr_atomic_xchg32(&entry->is_linked, 0)) {
-        APR_RING_REMOVE(entry, link);
-    }
-}
-
-static void enqueue_due_locked(h2x_threads *threads, h2x_entry *entry)
-{
-    APR_RING_ELEM_INIT(entry, due_link);
-    APR_RING_INSERT_TAIL(&threads->due, entry, h2x_entry, due_link);
-}
-
-/* Notes that an entry is to be called. What comes while it is called already
- * is kept until that has returned. */
-static void add_due_locked(h2x_threads *threads, h2x_entry *entry, int what)
-{
-    if (!entry->due && !entry->is_called) {
-        enqueue_due_locked(threads, entry);
-    }
-    entry->due |= what;
-}
-
-static void remove_due_locked(h2x_entry *entry)
-{
-    if (entry->due && !entry->is_called) {
-        APR_RING_REMOVE(entry, due_link);
-    }
-    entry->due = 0;
-}
-
-/*
- * Collects those whose time has come. An entry stays linked until the next tick
- * when it has asked for none, as it mostly soon does again: see
- * h2x_threads_tick(), which first asks and then looks at the link, while this
- * does it the other way round, so that one of them sees what the other does.
- */
-static void collect_ticking_locked(h2x_threads *threads, apr_time_t now)
-{
-    apr_uint64_t at;
-    h2x_entry *entry, *next;
-
-    for (entry = APR_RING_FIRST(&threads->ticking);
-         entry != APR_RING_SENTINEL(&threads->ticking, h2x_entry, link);
-         entry = next) {
-        next = APR_RING_NEXT(entry, link);
-        at = apr_atomic_read64(&entry->tick_at);
-        if (!at) {
-            unlink_entry(entry);
-            if (apr_atomic_read64(&entry->tick_at)) {
-                link_entry(threads, entry);
-            }
-        }
-        else if (at <= (apr_uint64_t)now
-                 && apr_atomic_cas64(&entry->tick_at, 0, at) == at) {
-            add_due_locked(threads, entry, DUE_TICK);
-        }
-    }
-}
-
-static void tick_locked(h2x_threads *threads, apr_time_t now)
-{
-    threads->next_tick = now + TICK;
-    if (APR_RING_EMPTY(&threads->ticking, h2x_entry, link)) {
-        --threads->idle_ticks;
-        return;
-    }
-    threads->idle_ticks = IDLE_TICKS;
-    collect_ticking_locked(threads, now);
-}
-
-static void set_deadline_locked(h2x_threads *threads, h2x_entry *entry,
-                                apr_time_t deadline)
-{
-    threads->timed += (deadline != 0) - (entry->deadline != 0);
-    entry->deadline = deadline;
-}
-
-static void step_locked(h2x_threads *threads, apr_time_t now)
-{
-    h2x_entry *entry;
-
-    threads->next_step = now + DEADLINE_STEP;
-    APR_RING_FOREACH(entry, &threads->all, h2x_entry, all) {
-        if (entry->deadline && entry->deadline <= now) {
-            set_deadline_locked(threads, entry, 0);
-            add_due_locked(threads, entry, DUE_DEADLINE);
-        }
-    }
-}
-
-/* Notes what has become due. */
-static void collect_due_locked(h2x_threads *threads)
-{
-    apr_time_t now;
-
-    if (!threads->idle_ticks && !threads->timed) {
-        return;
-    }
-    now = h2x_clock_now();
-    if (threads->idle_ticks && now >= threads->next_tick) {
-        tick_locked(threads, now);
-    }
-    if (threads->timed && now >= threads->next_step) {
-        step_locked(threads, now);
-    }
-}
-
-/* When that is the next time; 0: never. */
-static apr_time_t next_time_locked(const h2x_threads *threads)
-{
-    if (threads->idle_ticks && threads->timed) {
-        return threads->next_tick < threads->next_step ? threads->next_tick
-                                                       : threads->next_step;
-    }
-    return threads->idle_ticks ? threads->next_tick
-                               : threads->timed ? threads->next_step : 0;
-}
-
-/* Does one of those that wait do so until then at most? */
+/* Returns nonzero if the wait of a thread ends at `then` or before. */
 static int waits_until_locked(const h2x_threads *threads, apr_time_t then)
 {
     const member *other;
@@ -608,27 +385,26 @@ static int waits_until_locked(const h2x_threads *threads, apr_time_t then)
     return 0;
 }
 
-/* Sees to it that one of those that wait returns for the next time, or a tick
- * later. */
+/* Has a thread that waits wake up for the next time, at most a tick late. */
 static void keep_time_locked(h2x_threads *threads)
 {
-    apr_time_t next = next_time_locked(threads);
+    apr_time_t next = h2x_times_next(&threads->times);
 
     if (next && threads->waiting_count && !threads->stopping
-        && !waits_until_locked(threads, next + TICK)) {
+        && !waits_until_locked(threads, next + H2X_TIMES_TICK)) {
         h2x_poll_wake(threads->poll);
     }
 }
 
 static void call_due(h2x_entry *entry, int due)
 {
-    if (due & DUE_TICK) {
+    if (due & H2X_DUE_TICK) {
         entry->on_tick(entry->baton);
     }
-    if (due & DUE_DEADLINE) {
+    if (due & H2X_DUE_DEADLINE) {
         entry->on_deadline(entry->baton);
     }
-    if ((due & DUE_POKE) && entry->on_poke) {
+    if ((due & H2X_DUE_POKE) && entry->on_poke) {
         entry->on_poke(entry->baton);
     }
 }
@@ -639,42 +415,28 @@ static int call_due_locked(member *me)
     h2x_entry *entry;
     int due;
 
-    collect_due_locked(threads);
-    if (APR_RING_EMPTY(&threads->due, h2x_entry, due_link)) {
+    h2x_times_collect(&threads->times);
+    if (!h2x_times_has_due(&threads->times)) {
         return 0;
     }
-    entry = APR_RING_FIRST(&threads->due);
-    due = entry->due;
-    remove_due_locked(entry);
-    entry->is_called = 1;
-    if (!APR_RING_EMPTY(&threads->due, h2x_entry, due_link)
-        && threads->waiting_count) {
+    entry = h2x_times_begin(&threads->times, &due);
+    if (h2x_times_has_due(&threads->times) && threads->waiting_count) {
         h2x_poll_wake(threads->poll); /* this callback may take long */
     }
     begin_call_locked(me, entry);
     call_due(entry, due);
     end_call_locked(me, entry);
-    entry->is_called = 0;
-    if (entry->due) { /* kept until now */
-        enqueue_due_locked(threads, entry);
-    }
+    h2x_times_end(&threads->times, entry);
     return 1;
 }
 
 void h2x_threads_tick(h2x_threads *threads, h2x_entry *entry, apr_time_t at)
 {
-    apr_atomic_set64(&entry->tick_at, (apr_uint64_t)at);
-    /* to add nothing is a barrier, and to read is none */
-    if (!at || apr_atomic_add32(&entry->is_linked, 0)) {
+    if (!h2x_times_set_tick(entry, at)) {
         return;
     }
     apr_thread_mutex_lock(threads->lock);
-    if (!apr_atomic_read32(&entry->is_linked)) {
-        link_entry(threads, entry);
-        if (!threads->idle_ticks) {
-            threads->next_tick = h2x_clock_now() + TICK;
-        }
-        threads->idle_ticks = IDLE_TICKS;
+    if (h2x_times_link(&threads->times, entry)) {
         keep_time_locked(threads);
     }
     apr_thread_mutex_unlock(threads->lock);
@@ -684,22 +446,15 @@ void h2x_threads_deadline(h2x_threads *threads, h2x_entry *entry,
                           apr_time_t deadline)
 {
     apr_thread_mutex_lock(threads->lock);
-    if (deadline && !threads->timed) {
-        threads->next_step = h2x_clock_now() + DEADLINE_STEP;
-    }
-    set_deadline_locked(threads, entry, deadline);
+    h2x_times_set_deadline(&threads->times, entry, deadline);
     keep_time_locked(threads);
     apr_thread_mutex_unlock(threads->lock);
 }
 
 void h2x_threads_poke(h2x_threads *threads)
 {
-    h2x_entry *entry;
-
     apr_thread_mutex_lock(threads->lock);
-    APR_RING_FOREACH(entry, &threads->all, h2x_entry, all) {
-        add_due_locked(threads, entry, DUE_POKE);
-    }
+    h2x_times_poke(&threads->times);
     if (threads->waiting_count) {
         h2x_poll_wake(threads->poll);
     }
@@ -722,7 +477,7 @@ static int call_ready_locked(member *me, apr_uint32_t id)
     return 1;
 }
 
-/* Looks for an event without waiting. */
+/* Handles an event that is there already, if any. */
 static int look_locked(member *me)
 {
     apr_uint32_t id = h2x_poll_wait(me->threads->poll, 0);
@@ -730,19 +485,21 @@ static int look_locked(member *me)
     return id && call_ready_locked(me, id);
 }
 
-/* Until the next time; a tick longer, if another one waits until then. */
+/* Returns the time until the next tick or deadline; a tick more if another
+ * thread waits for that. */
 static apr_interval_time_t time_to_wait_locked(member *me)
 {
     apr_time_t now = h2x_clock_now();
 
-    me->until = next_time_locked(me->threads);
+    me->until = h2x_times_next(&me->threads->times);
     if (me->until && waits_until_locked(me->threads, me->until)) {
-        me->until += TICK;
+        me->until += H2X_TIMES_TICK;
     }
     return !me->until ? -1 : me->until > now ? me->until - now : 0;
 }
 
-/* Waits for an event, if one should, and handles it. Else returns 0. */
+/* Waits for an event and handles it. Returns 0 if enough threads wait or are at
+ * work. */
 static int wait_locked(member *me)
 {
     h2x_threads *threads = me->threads;
@@ -769,7 +526,7 @@ static int wait_locked(member *me)
     return 1;
 }
 
-/* Sleeps until woken. Returns 0 if it was not for idle time. */
+/* Sleeps until woken. Returns 0 if the thread was idle for too long. */
 static int sleep_locked(member *me)
 {
     h2x_threads *threads = me->threads;
@@ -796,7 +553,8 @@ static int sleep_locked(member *me)
     return 1;
 }
 
-/* Does the next thing that is to be done. Returns 0 when there is none. */
+/* Calls back an entry whose time has come, or takes work. Returns 0 if there is
+ * neither. */
 static int do_next_locked(member *me)
 {
     int has_worked = me->has_worked;
@@ -805,7 +563,7 @@ static int do_next_locked(member *me)
     if (call_due_locked(me)) {
         return 1;
     }
-    /* work is not done while events are left that nobody waits for */
+    /* work must not starve events while no thread waits for them */
     if (has_worked && !me->threads->waiting_count && look_locked(me)) {
         return 1;
     }
@@ -838,16 +596,16 @@ static void *APR_THREAD_FUNC run(apr_thread_t *thread, void *baton)
 
 /* ---- the watchdog ---- */
 
-/* Does a thread wait in its callback, or has it computed for long? Where the
- * system does not tell the state, a thread waits that has not run. */
+/* Returns nonzero if a thread waits in its callback or has computed for long.
+ * Where the system does not tell its state, it waits if it has not run. */
 static int is_slow(const h2x_thread_look *first, const h2x_thread_look *now)
 {
     return (now->state ? now->state != 'R' : now->used == first->used)
            || now->used - first->used > H2X_THREAD_LONG;
 }
 
-/* Looks at a thread that was in the same callback at the last look. The lock
- * is not held for that. */
+/* Looks at a thread that was in the same callback at the last look. Releases
+ * the lock for that. */
 static void look_at_locked(member *other)
 {
     h2x_threads *threads = other->threads;
@@ -911,7 +669,7 @@ static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *baton)
         }
         look_every = threads->look_every;
         apr_thread_mutex_unlock(threads->lock);
-        apr_sleep(look_every); /* a condition would wait by the wall's clock */
+        apr_sleep(look_every); /* conditions use the wall clock */
         apr_thread_mutex_lock(threads->lock);
         if (!threads->waiting_count) {
             look_at_all_locked(threads);
@@ -966,14 +724,11 @@ apr_status_t h2x_threads_create(h2x_threads **pthreads,
     APR_RING_INIT(&threads->asleep, member, link);
     APR_RING_INIT(&threads->waiting, member, link);
     APR_RING_INIT(&threads->at_work, member, counted);
-    APR_RING_INIT(&threads->all, h2x_entry, all);
-    APR_RING_INIT(&threads->first, h2x_entry, turn);
-    APR_RING_INIT(&threads->others, h2x_entry, turn);
-    APR_RING_INIT(&threads->due, h2x_entry, due_link);
-    APR_RING_INIT(&threads->ticking, h2x_entry, link);
+    h2x_shares_init(&threads->shares, limits);
+    h2x_times_init(&threads->times);
     threads->known = apr_hash_make(threads->pool);
     threads->looked_at = apr_array_make(threads->pool, 16, sizeof(member *));
-    /* what is used after the end is the child's: it goes last */
+    /* used after threads->pool was destroyed */
     rv = apr_thread_mutex_create(&threads->lock, APR_THREAD_MUTEX_DEFAULT, p);
     if (rv == APR_SUCCESS) {
         rv = apr_thread_cond_create(&threads->left, p);
@@ -1041,18 +796,16 @@ void h2x_threads_add(h2x_threads *threads, h2x_entry *entry,
                                             sizeof(entry->id)));
         /* a hash does not copy its keys: this one lives in the entry */
         apr_hash_set(threads->known, &entry->id, sizeof(entry->id), entry);
-        APR_RING_INSERT_TAIL(&threads->all, entry, h2x_entry, all);
+        h2x_times_add(&threads->times, entry);
     }
     apr_thread_mutex_unlock(threads->lock);
 }
 
-/* What callbacks may have asked for until the last of them has returned. */
+/* Called again after each callback, which may ask for more. */
 static void drop_requests_locked(h2x_threads *threads, h2x_entry *entry)
 {
-    withdraw_locked(threads, entry);
-    remove_due_locked(entry);
-    unlink_entry(entry);
-    set_deadline_locked(threads, entry, 0);
+    h2x_shares_withdraw(&threads->shares, entry);
+    h2x_times_drop(&threads->times, entry);
     entry->events = 0;
 }
 
@@ -1062,7 +815,7 @@ void h2x_threads_forget(h2x_threads *threads, h2x_entry *entry)
     if (entry->id && !threads->stopping) {
         apr_hash_set(threads->known, &entry->id, sizeof(entry->id), NULL);
         entry->id = 0;
-        APR_RING_REMOVE(entry, all);
+        h2x_times_remove(entry);
     }
     drop_requests_locked(threads, entry);
     while (entry->users) {

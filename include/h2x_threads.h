@@ -1,32 +1,32 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * The threads of a child, beside those of its MPM. They wait for the sockets
- * of connections whose own thread is busy, and call their entries back when
- * one is ready, when a time has come, and when work was offered; what a
- * callback does keeps only the thread that it runs on. They know neither HTTP/2
- * nor sessions.
+ * The threads of a child, in addition to those of its MPM. They wait for the
+ * sockets of connections that were handed over, and call an entry back when its
+ * socket is ready, when a time that it asked for has come, and when it has
+ * offered work. A callback that blocks keeps only its own thread. They know
+ * neither HTTP/2 nor sessions.
  *
- * One of them waits for events, or two. The thread that gets an event handles
- * it: nobody hands it on. While it does, another one waits, as long as fewer
- * threads are at work than there are processors; beyond that, nobody does for a
- * moment, since one would only take turns with those. So that this stays a
- * moment, a watchdog looks each 1 to 4 ms, while nobody waits: a thread that
- * is in the same callback as at its last look, and waits there or has computed
- * for long, is counted as at work no longer.
+ * One or two threads wait for events. The thread that gets an event runs the
+ * callback itself. Meanwhile another thread waits, if fewer threads are at work
+ * than there are processors; otherwise none does, as it would only compete
+ * with those. A watchdog runs each 1 to 4 ms while no thread waits: it stops
+ * counting a thread as at work that has been in one callback since the last
+ * look, and that waits there or has computed for long.
  *
- * Work is taken from entries in turn, one piece each, and from those first for
- * which nobody works yet. A piece may take minutes: if all that there may be
- * are at work, such an entry gets one more, and one that has less than others
- * some, so that a few connections cannot keep all from the others.
+ * Work is taken from entries in turn, one piece each, and first from those for
+ * which no thread works yet. A piece may take minutes. So that a few
+ * connections cannot keep all threads, there are some more beyond `max` for
+ * entries without a thread, and for those with less than half of their share:
+ * see h2x_shares.c.
  *
- * Lock order: callers may hold a lock of their own when they call in here; no
- * lock is held when an entry is called back.
+ * Lock order: callers may hold a lock of their own when they call these
+ * functions; no lock is held when an entry is called back.
  *
- * Why not apr_thread_pool: it starts a thread only when none is idle, and
- * counts as idle a thread that was woken for the task before. The second of
- * two tasks then waits until the first is done. It also serves its tasks in one
- * row, in which a connection with a hundred requests bars the others.
+ * apr_thread_pool is not used, because it starts a thread only if none is idle,
+ * and counts one as idle that was woken for the task before: the second of two
+ * tasks then waits until the first one has ended. It also has one queue for all
+ * tasks, in which a connection with a hundred requests delays the others.
  */
 #ifndef H2X_THREADS_H
 #define H2X_THREADS_H
@@ -39,52 +39,53 @@
 
 typedef struct h2x_threads h2x_threads;
 
-/** One of the threads. For callbacks, which run on it; only to be read. */
+/** One of the threads, as callbacks that run on it see it. Read-only. */
 typedef struct h2x_member {
     apr_thread_t *thread;
-    int number; /* from 0; none of those that are there share one */
+    int number; /* from 0; unique among the threads that run */
 } h2x_member;
 
 /**
- * One that is called back. To be zeroed, then only used by h2x_threads.c, but
- * for the callbacks, of which only those are needed that are asked for, and
- * the baton. Callbacks may overlap, but those for times and pokes not with each
- * other.
+ * A user of the threads. The caller zeroes it and sets the baton and those
+ * callbacks that it asks for; all other fields are private to h2x_threads.c,
+ * h2x_shares.c and h2x_times.c. Callbacks of one entry may run at the same
+ * time, except that on_tick, on_deadline and on_poke never overlap each other.
  */
 typedef struct h2x_entry {
-    APR_RING_ENTRY(h2x_entry) all;  /* among those that are known */
-    APR_RING_ENTRY(h2x_entry) link; /* among those that are ticked */
-    APR_RING_ENTRY(h2x_entry) due_link; /* among those to be called */
-    APR_RING_ENTRY(h2x_entry) turn; /* among those with offers */
+    APR_RING_ENTRY(h2x_entry) all;  /* all entries */
+    APR_RING_ENTRY(h2x_entry) link; /* those that are ticked */
+    APR_RING_ENTRY(h2x_entry) due_link; /* those to be called back */
+    APR_RING_ENTRY(h2x_entry) turn; /* those with offers */
     void (*on_ready)(void *baton, h2x_member *me); /* the socket is ready */
-    void (*on_work)(void *baton, h2x_member *me);  /* an offer is taken */
-    void (*on_tick)(void *baton);   /* the time has come that was asked for */
-    void (*on_deadline)(void *baton); /* the deadline has, which is unset */
-    void (*on_poke)(void *baton);   /* somebody has poked */
+    void (*on_work)(void *baton, h2x_member *me);  /* takes an offer */
+    void (*on_tick)(void *baton);     /* after h2x_threads_tick() */
+    void (*on_deadline)(void *baton); /* after h2x_threads_deadline() */
+    void (*on_poke)(void *baton);     /* after h2x_threads_poke() */
     void *baton;
     int fd;              /* -1: none */
-    apr_uint32_t id;     /* 0: it is not known */
-    apr_int16_t events;  /* that were asked for; 0: none */
+    apr_uint32_t id;     /* 0: it was not added, or was forgotten */
+    apr_int16_t events;  /* the socket is armed for; 0: none */
     apr_time_t deadline; /* 0: none */
-    apr_uint64_t tick_at;   /* 0: not asked for; atomic */
+    apr_uint64_t tick_at;   /* 0: no tick was asked for; atomic */
     apr_uint32_t is_linked; /* atomic; changed with the lock held */
-    int due;       /* callbacks for times and pokes that are to come */
-    int is_called; /* one of these is under way */
-    int users;     /* callbacks that are under way */
+    int due;       /* what it is to be called back for: H2X_DUE_... */
+    int is_called; /* a callback for that runs */
+    int users;     /* callbacks that run */
     int inside;    /* those among them that work */
-    int offers;    /* pieces of work that nobody took yet */
+    int offers;    /* pieces of work that no thread has taken yet */
 } h2x_entry;
 
-/** How many threads there are. */
+/** The limits of the number of threads. */
 typedef struct h2x_threads_limits {
-    int min;        /* idle ones that are kept, beside those that wait */
+    int min;        /* idle threads that are kept, besides those that wait for
+                     * events */
     int max;        /* that work at a time, at least 1 */
-    int spare;      /* how many more, for entries for which nobody works; half
-                     * of them also for those with less than half of their
-                     * share: the part of max that is as large for all that
-                     * have some */
+    int spare;      /* how many more may work, for entries that have no thread;
+                     * half of them also for entries with less than half of
+                     * their share, which is max divided by the entries that
+                     * have work */
     int processors; /* at least 1 */
-    apr_interval_time_t idle; /* after which an idle one ends */
+    apr_interval_time_t idle; /* microseconds until an idle one ends */
 } h2x_threads_limits;
 
 /**
@@ -96,85 +97,86 @@ apr_status_t h2x_threads_create(h2x_threads **threads,
                                 apr_pool_t *p);
 
 /**
- * Ends the threads, once they have done what they are at. No callback comes
- * any more after this returns.
+ * Ends the threads; waits for callbacks that run. There are none after this
+ * returns.
  */
 void h2x_threads_stop(h2x_threads *threads);
 
 /**
- * Makes an entry known. Its callbacks may come until h2x_threads_forget()
- * returns.
+ * Adds an entry. Its callbacks may run until h2x_threads_forget() returns.
  * @param socket NULL for one that is never armed
  */
 void h2x_threads_add(h2x_threads *threads, h2x_entry *entry,
                      apr_socket_t *socket);
 
 /**
- * Forgets an entry, its offers too, after waiting for the callbacks that are
- * under way. The caller must hold no lock that these take.
+ * Removes an entry and its offers, and waits for its callbacks that run. The
+ * caller must not hold a lock that these take.
  */
 void h2x_threads_forget(h2x_threads *threads, h2x_entry *entry);
 
 /**
  * Asks for one on_ready when the socket is ready for any of the events
- * (APR_POLLIN, APR_POLLOUT), or has failed. Replaces what was asked before.
+ * (APR_POLLIN, APR_POLLOUT) or has an error. Replaces what was asked before.
+ * Any thread.
  */
 apr_status_t h2x_threads_arm(h2x_threads *threads, h2x_entry *entry,
                              apr_int16_t events);
 
-/** Takes back h2x_threads_arm(). A callback may still be under way. */
+/** Undoes h2x_threads_arm(). A callback may be about to run. Any thread. */
 void h2x_threads_disarm(h2x_threads *threads, h2x_entry *entry);
 
 /**
  * Asks for one on_tick at a time, or a few milliseconds later. Replaces what
- * was asked before; 0 takes it back, but a call may be under way. Costs no lock
- * when it is done again and again.
+ * was asked before; 0 cancels it, but a callback may be about to run. Takes no
+ * lock if the entry was ticked lately. Any thread.
  */
 void h2x_threads_tick(h2x_threads *threads, h2x_entry *entry, apr_time_t at);
 
 /**
- * Asks for one on_deadline at a time, or some tenths of a second later.
- * Replaces what was asked before; 0 takes it back.
+ * Asks for one on_deadline at a time, or up to 200 ms later. Replaces what was
+ * asked before; 0 cancels it. Any thread.
  */
 void h2x_threads_deadline(h2x_threads *threads, h2x_entry *entry,
                           apr_time_t deadline);
 
-/** Calls on_poke of all entries that have it. */
+/** Asks for one on_poke of each entry that has that callback. Any thread. */
 void h2x_threads_poke(h2x_threads *threads);
 
 /**
- * Offers one piece of work: some thread calls on_work() soon. Any thread, which
- * may hold the lock of the entry.
- * @param wakes 0: nobody is woken for it, as the caller is one of the threads
- *        and about to return from its callback
+ * Offers one piece of work: a thread calls on_work() as soon as one is free.
+ * Any thread.
+ * @param wakes 0: no thread is woken, since the caller is one of the threads
+ *         and about to return from its callback
  */
 void h2x_threads_offer(h2x_threads *threads, h2x_entry *entry, int wakes);
 
 /**
- * Tries again to start a thread, if that has failed for what was offered. Any
- * thread, as above.
+ * Tries again to start a thread for what was offered, if that has failed. Any
+ * thread.
  */
 void h2x_threads_retry(h2x_threads *threads);
 
 /**
- * Takes back what was offered and not begun. Any thread, as above.
- * @return how many pieces of work that were
+ * Withdraws the offers of an entry that no thread has taken. Any thread.
+ * @return how many there were
  */
 int h2x_threads_withdraw(h2x_threads *threads, h2x_entry *entry);
 
 /**
- * Asks whether a thread that was called back may go on with work for the
- * entry, as if it had been offered, until the callback returns: not if others'
- * turn comes first, nor when nobody would be left to wait for events.
- * @return 0 when it is to be offered instead
+ * Asks whether a thread may work for the entry from within on_ready, as if it
+ * had taken an offer: not if another entry's turn comes first, or if no thread
+ * would be left to wait for events. If so, it counts as working until the
+ * callback returns.
+ * @return 0 if the work is to be offered instead
  */
 int h2x_threads_may_work(h2x_threads *threads, h2x_entry *entry,
                          h2x_member *me);
 
 /**
- * Tells that a thread is about to wait in its callback, not for a processor:
- * it does not count as at work until the callback returns, whatever it does
- * then. By any thread.
+ * Notes that a thread is about to wait in its callback, for other than a
+ * processor. It is not counted as at work until the callback returns. Any
+ * thread.
  */
 void h2x_threads_will_wait(h2x_threads *threads, h2x_member *member);
 
