@@ -58,8 +58,8 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
 
 static void end_input(h2x_session *session, h2x_stream *stream)
 {
-    stream->in_ended = 1;
-    if (!stream->in_bytes) {
+    stream->in.ended = 1;
+    if (!stream->in.bytes) {
         h2x_session_forget_window(session, stream);
     }
     h2x_stream_wake_locked(stream);
@@ -72,7 +72,7 @@ static void end_head(h2x_session *session, h2x_stream *stream,
         return;
     }
     stream->request.has_body = !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
-    stream->takes_push = h2x_session_takes_push(session);
+    stream->limits.takes_push = h2x_session_takes_push(session);
     h2x_session_read_priority(session, stream);
     h2x_session_enqueue(session, stream);
 }
@@ -419,8 +419,8 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
     session->is_fresh = 0;
     session->last_id = stream->id;
     h2x_head_set(stream, first);
-    stream->in_ended = 1;
-    stream->takes_push = h2x_session_takes_push(session);
+    stream->in.ended = 1;
+    stream->limits.takes_push = h2x_session_takes_push(session);
     h2x_session_read_priority(session, stream);
     h2x_session_enqueue(session, stream);
     return APR_SUCCESS;

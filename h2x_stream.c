@@ -289,14 +289,15 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream)
     apr_pool_t *pool = stream->pool;
     apr_thread_cond_t *changed = stream->changed;
     apr_uint32_t number = stream->number;
-    apr_size_t wasted = stream->wasted + stream->in_bytes + stream->out.memory;
+    apr_size_t wasted = stream->wasted + stream->in.bytes
+                        + stream->out.row.memory;
     int is_over, has_widened;
 
-    ap_assert(!stream->c2_pool && stream->state != H2X_STREAM_RUNNING);
-    free_chunks(stream->in_first);
-    h2x_segments_clear(&stream->out);
-    if (stream->in_trailers) {
-        apr_pool_destroy(apr_table_elts(stream->in_trailers)->pool);
+    ap_assert(!stream->job.c2_pool && stream->state != H2X_STREAM_RUNNING);
+    free_chunks(stream->in.first);
+    h2x_segments_clear(&stream->out.row);
+    if (stream->in.trailers) {
+        apr_pool_destroy(apr_table_elts(stream->in.trailers)->pool);
     }
     apr_pool_clear(pool);
     memset(stream, 0, sizeof(*stream));
@@ -395,7 +396,7 @@ void h2x_stream_seen_locked(h2x_stream *stream)
 
 void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending)
 {
-    h2x_pending **last = &stream->pending;
+    h2x_pending **last = &stream->out.pending;
 
     h2x_lock_check(stream->lock);
     while (*last) {
@@ -407,8 +408,8 @@ void h2x_stream_append_locked(h2x_stream *stream, h2x_pending *pending)
 /* Adds a chunk: the more is waiting, the larger. */
 static h2x_chunk *add_chunk(h2x_stream *stream)
 {
-    apr_size_t size = (stream->in_bytes > CHUNK_MAX) ? CHUNK_MAX
-        : (stream->in_bytes > CHUNK_MIN) ? stream->in_bytes : CHUNK_MIN;
+    apr_size_t size = (stream->in.bytes > CHUNK_MAX) ? CHUNK_MAX
+        : (stream->in.bytes > CHUNK_MIN) ? stream->in.bytes : CHUNK_MIN;
     h2x_chunk *chunk = malloc(sizeof(*chunk));
 
     if (!chunk || !(chunk->data = malloc(size))) {
@@ -419,20 +420,20 @@ static h2x_chunk *add_chunk(h2x_stream *stream)
     chunk->next = NULL;
     chunk->len = 0;
     chunk->size = size;
-    if (stream->in_last) {
-        stream->in_last->next = chunk;
+    if (stream->in.last) {
+        stream->in.last->next = chunk;
     }
     else {
-        stream->in_first = chunk;
+        stream->in.first = chunk;
     }
-    stream->in_last = chunk;
+    stream->in.last = chunk;
     return chunk;
 }
 
 apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
                                     apr_size_t len)
 {
-    h2x_chunk *chunk = stream->in_last;
+    h2x_chunk *chunk = stream->in.last;
     apr_size_t part;
 
     h2x_lock_check(stream->lock);
@@ -445,7 +446,7 @@ apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
         part = (len < part) ? len : part;
         memcpy(chunk->data + chunk->len, data, part);
         chunk->len += part;
-        stream->in_bytes += part;
+        stream->in.bytes += part;
     }
     h2x_stream_wake_locked(stream);
     return APR_SUCCESS;
@@ -454,8 +455,8 @@ apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
 /* Is there something to take? */
 static int has_input(const h2x_stream *stream, apr_off_t whole)
 {
-    return stream->in_ended || stream->in_cut
-           || (stream->in_first && (whole < 0 || stream->in_bytes < whole));
+    return stream->in.ended || stream->in.cut
+           || (stream->in.first && (whole < 0 || stream->in.bytes < whole));
 }
 
 apr_status_t h2x_stream_await_input_locked(h2x_stream *stream,
@@ -463,7 +464,7 @@ apr_status_t h2x_stream_await_input_locked(h2x_stream *stream,
                                            apr_read_type_e block,
                                            apr_interval_time_t timeout)
 {
-    apr_interval_time_t left = stream->timeout - stream->in_debt;
+    apr_interval_time_t left = stream->limits.timeout - stream->in.debt;
     apr_time_t deadline = 0, since = 0;
     apr_status_t rv = APR_SUCCESS;
 
@@ -486,7 +487,7 @@ apr_status_t h2x_stream_await_input_locked(h2x_stream *stream,
         rv = h2x_stream_wait_locked(stream, deadline);
     }
     if (since) {
-        stream->in_debt += h2x_clock_now() - since;
+        stream->in.debt += h2x_clock_now() - since;
     }
     return rv;
 }
@@ -497,9 +498,10 @@ apr_status_t h2x_stream_await_input_locked(h2x_stream *stream,
  */
 static void pay_debt(h2x_stream *stream, apr_size_t len)
 {
-    if (stream->in_debt) {
-        stream->in_debt = stream->responded ? 0
-            : -h2x_guard_advance(-stream->in_debt, 0, len, stream->min_rate);
+    if (stream->in.debt) {
+        stream->in.debt = stream->out.responded ? 0
+            : -h2x_guard_advance(-stream->in.debt, 0, len,
+                                 stream->limits.min_rate);
     }
 }
 
@@ -509,9 +511,9 @@ apr_size_t h2x_stream_take_locked(h2x_stream *stream, h2x_chunk **chunks)
     apr_size_t len = 0;
 
     h2x_lock_check(stream->lock);
-    *chunks = stream->in_first;
-    stream->in_first = stream->in_last = NULL;
-    stream->in_bytes = 0;
+    *chunks = stream->in.first;
+    stream->in.first = stream->in.last = NULL;
+    stream->in.bytes = 0;
     for (chunk = *chunks; chunk; chunk = chunk->next) {
         len += chunk->len;
     }
@@ -525,7 +527,7 @@ void h2x_stream_drop_input_locked(h2x_stream *stream)
     apr_size_t len = h2x_stream_take_locked(stream, &chunks);
 
     if (len) {
-        stream->in_ended = 0; /* it is not whole */
+        stream->in.ended = 0; /* it is not whole */
     }
     stream->wasted += len;
     free_chunks(chunks);
@@ -534,8 +536,8 @@ void h2x_stream_drop_input_locked(h2x_stream *stream)
 void h2x_stream_drop_output_locked(h2x_stream *stream)
 {
     h2x_lock_check(stream->lock);
-    stream->wasted += stream->out.memory;
-    h2x_segments_clear(&stream->out);
+    stream->wasted += stream->out.row.memory;
+    h2x_segments_clear(&stream->out.row);
 }
 
 /* Waits while the stream has more than it may, and the client takes some. */
@@ -544,7 +546,7 @@ static apr_status_t await_room_locked(h2x_stream *stream)
     apr_time_t since = 0;
     apr_status_t rv = APR_SUCCESS;
 
-    while (rv == APR_SUCCESS && !stream->is_closed && !stream->out_ended
+    while (rv == APR_SUCCESS && !stream->is_closed && !stream->out.ended
            && stream->owner->is_full_locked(stream->owner_baton, stream)) {
         if (!since) {
             since = h2x_clock_now();
@@ -552,15 +554,15 @@ static apr_status_t await_room_locked(h2x_stream *stream)
             stream->owner->may_wait_locked(stream->owner_baton, stream);
             continue;
         }
-        rv = h2x_stream_wait_locked(stream, since + stream->timeout);
+        rv = h2x_stream_wait_locked(stream, since + stream->limits.timeout);
         if (rv != APR_SUCCESS
             && !stream->owner->waits_for_client_locked(stream->owner_baton,
                                                        stream)) {
             since = h2x_clock_now(); /* it is others' turn */
             rv = APR_SUCCESS;
         }
-        if (stream->progress > since) {
-            since = stream->progress;
+        if (stream->out.progress > since) {
+            since = stream->out.progress;
             rv = APR_SUCCESS;
         }
     }
@@ -568,10 +570,10 @@ static apr_status_t await_room_locked(h2x_stream *stream)
         stream->owner->blocks_locked(stream->owner_baton, stream, 0);
     }
     if (rv != APR_SUCCESS) {
-        stream->progress = since;
+        stream->out.progress = since;
     }
     /* closed because all was sent is as good as sent */
-    return stream->is_closed && !stream->end_sent ? APR_ECONNABORTED : rv;
+    return stream->is_closed && !stream->out.end_sent ? APR_ECONNABORTED : rv;
 }
 
 apr_status_t h2x_stream_publish(h2x_stream *stream, h2x_pending *pending,
@@ -582,9 +584,9 @@ apr_status_t h2x_stream_publish(h2x_stream *stream, h2x_pending *pending,
 
     h2x_lock_acquire(stream->lock);
     h2x_stream_append_locked(stream, pending);
-    h2x_segments_move(&stream->out, row);
-    stream->out_ended |= (end != H2X_OUTPUT_GOES_ON);
-    stream->out_failed |= (end == H2X_OUTPUT_FAILS);
+    h2x_segments_move(&stream->out.row, row);
+    stream->out.ended |= (end != H2X_OUTPUT_GOES_ON);
+    stream->out.failed |= (end == H2X_OUTPUT_FAILS);
     if (!stream->is_closed) {
         stream->owner->output_locked(stream->owner_baton, stream, flush);
     }
@@ -592,7 +594,7 @@ apr_status_t h2x_stream_publish(h2x_stream *stream, h2x_pending *pending,
     if (stream->is_closed) {
         h2x_stream_drop_output_locked(stream);
     }
-    *returned = stream->out.returned;
+    *returned = stream->out.row.returned;
     h2x_lock_release(stream->lock);
     return rv;
 }

@@ -32,7 +32,7 @@ int h2x_files_keep_locked(h2x_drive *drive, h2x_stream *stream,
     if (!has_share(drive, fd)) {
         return 0;
     }
-    ++stream->open_files;
+    ++stream->job.open_files;
     if (!drive->open_files++) {
         apr_atomic_inc32(&h2x_child_self->with_files);
     }
@@ -42,9 +42,9 @@ int h2x_files_keep_locked(h2x_drive *drive, h2x_stream *stream,
 void h2x_files_closed_locked(h2x_drive *drive, h2x_stream *stream)
 {
     h2x_lock_check(&drive->lock);
-    if (stream->open_files) {
-        drive->open_files -= stream->open_files;
-        stream->open_files = 0;
+    if (stream->job.open_files) {
+        drive->open_files -= stream->job.open_files;
+        stream->job.open_files = 0;
         if (!drive->open_files) {
             apr_atomic_dec32(&h2x_child_self->with_files);
         }

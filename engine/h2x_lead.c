@@ -26,14 +26,14 @@
 
 void h2x_lead_begin_computing(h2x_stream *stream)
 {
-    stream->is_computing = 1;
+    stream->job.is_computing = 1;
     apr_atomic_inc32(&h2x_child_self->computing);
 }
 
 void h2x_lead_end_computing(h2x_stream *stream)
 {
-    if (stream->is_computing) {
-        stream->is_computing = 0;
+    if (stream->job.is_computing) {
+        stream->job.is_computing = 0;
         apr_atomic_dec32(&h2x_child_self->computing);
     }
 }
@@ -48,8 +48,8 @@ static void hand_over(h2x_drive *drive, const h2x_stream *stream)
 void h2x_lead_wait_locked(h2x_drive *drive, h2x_stream *stream)
 {
     h2x_lead_end_computing(stream);
-    if (stream->member) {
-        h2x_threads_will_wait(h2x_child_self->threads, stream->member);
+    if (stream->job.member) {
+        h2x_threads_will_wait(h2x_child_self->threads, stream->job.member);
     }
     hand_over(drive, stream);
 }

@@ -88,9 +88,9 @@ static void on_output_locked(void *baton, h2x_stream *stream, int flush)
     h2x_drive *drive = baton;
 
     h2x_session_output(drive->session, stream);
-    if (flush || stream->out.memory >= stream->max_memory
-        || (!drive->lead && (stream->out_ended
-                             || stream->out.bytes >= SEND_AT))) {
+    if (flush || stream->out.row.memory >= stream->limits.max_memory
+        || (!drive->lead && (stream->out.ended
+                             || stream->out.row.bytes >= SEND_AT))) {
         h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
     else if (stream != drive->lead && !drive->unsent) {
@@ -121,9 +121,9 @@ static int is_full_locked(void *baton, const h2x_stream *stream)
 {
     const h2x_drive *drive = baton;
 
-    return stream->out.memory >= stream->max_memory
+    return stream->out.row.memory >= stream->limits.max_memory
            || (drive->c1->data_in_output_filters
-               && stream->out.memory
+               && stream->out.row.memory
                   >= HELD_MAX / h2x_session_stream_count(drive->session));
 }
 
@@ -140,8 +140,8 @@ static int on_keeps_file(void *baton, h2x_stream *stream, apr_os_file_t fd)
 
 static void measure_anew(h2x_drive *drive, h2x_stream *stream)
 {
-    stream->measured_at = h2x_clock_now();
-    stream->taken_before = h2x_session_taken(drive->session);
+    stream->out.measured_at = h2x_clock_now();
+    stream->out.taken_before = h2x_session_taken(drive->session);
 }
 
 static void blocks_locked(void *baton, h2x_stream *stream, int blocks)
@@ -162,12 +162,13 @@ static void blocks_locked(void *baton, h2x_stream *stream, int blocks)
 static int waits_for_client_locked(void *baton, h2x_stream *stream)
 {
     h2x_drive *drive = baton;
-    apr_off_t taken = h2x_session_taken(drive->session) - stream->taken_before;
-    double passed = (double)(h2x_clock_now() - stream->measured_at);
+    apr_off_t taken = h2x_session_taken(drive->session)
+                      - stream->out.taken_before;
+    double passed = (double)(h2x_clock_now() - stream->out.measured_at);
 
     if (!taken || h2x_session_is_window_shut(drive->session, stream)
         || (double)taken * APR_USEC_PER_SEC
-           < passed * stream->min_rate * drive->blocked) {
+           < passed * stream->limits.min_rate * drive->blocked) {
         return 1;
     }
     measure_anew(drive, stream);
@@ -256,16 +257,17 @@ typedef struct {
 static void cancel_if_late(void *baton, h2x_stream *stream)
 {
     late_search *search = baton;
-    apr_time_t deadline = stream->progress + stream->timeout;
+    apr_time_t deadline = stream->out.progress + stream->limits.timeout;
 
     if (stream->state != H2X_STREAM_DRAINING) {
         return;
     }
-    if (deadline <= search->now && !stream->out_failed
-        && !h2x_session_waits_for_client(search->drive->session, stream,
-                                         search->now - stream->timeout)) {
+    if (deadline <= search->now && !stream->out.failed
+        && !h2x_session_waits_for_client(
+               search->drive->session, stream,
+               search->now - stream->limits.timeout)) {
         /* it is others' turn: look again when it may be this one's fault */
-        deadline = search->now + stream->timeout;
+        deadline = search->now + stream->limits.timeout;
     }
     if (deadline <= search->now) {
         ++search->late;

@@ -22,7 +22,7 @@
 void h2x_runner_over_locked(h2x_drive *drive, h2x_stream *stream)
 {
     h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED);
-    if (stream->c2_pool) {
+    if (stream->job.c2_pool) {
         h2x_queue_add_ended(&drive->queue, stream);
     }
     else {
@@ -75,9 +75,9 @@ static void end_request(h2x_drive *drive, h2x_stream *stream,
     h2x_request_sum sum = {
         stream->bytes_in,
         stream->bytes_out + h2x_session_unsent(drive->session, stream),
-        !stream->end_sent && (stream->is_closed || stream->out_failed)
+        !stream->out.end_sent && (stream->is_closed || stream->out.failed)
     };
-    h2x_c2_pool *c2_pool = stream->c2_pool;
+    h2x_c2_pool *c2_pool = stream->job.c2_pool;
 
     h2x_lock_release(&drive->lock);
     h2x_request_end(stream, &sum, runner);
@@ -100,20 +100,20 @@ static void end_request(h2x_drive *drive, h2x_stream *stream,
  */
 static int own_output(h2x_drive *drive, h2x_stream *stream)
 {
-    if (!h2x_segments_is_in_memory(&stream->out)) {
+    if (!h2x_segments_is_in_memory(&stream->out.row)) {
         return stream->is_closed;
     }
     if (!h2x_transfer_frame(drive)
         || !h2x_queue_startable(&drive->queue)
-        || h2x_segments_is_borrowed(&stream->out)) {
+        || h2x_segments_is_borrowed(&stream->out.row)) {
         /* this thread may be some time in the end of the request */
         h2x_drive_advance_locked(drive, stream == drive->lead
                                         ? H2X_TURN_WORKED
                                         : H2X_TURN_OUTPUT);
     }
-    if (h2x_segments_own(&stream->out) != APR_SUCCESS) {
+    if (h2x_segments_own(&stream->out.row) != APR_SUCCESS) {
         h2x_stream_drop_output_locked(stream);
-        stream->out_failed = 1;
+        stream->out.failed = 1;
     }
     return 1;
 }
@@ -127,7 +127,7 @@ static int own_output(h2x_drive *drive, h2x_stream *stream)
 static void run_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me)
 {
     if (has_pool(me)) {
-        stream->member = me->member;
+        stream->job.member = me->member;
         h2x_lead_begin_computing(stream);
         h2x_lock_release(&drive->lock);
         h2x_request_run(stream, drive->c1, &me->runner);
@@ -135,26 +135,27 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me)
         h2x_stream_close_signal(stream);
         h2x_lock_acquire(&drive->lock);
     }
-    if (!stream->out_ended) {
-        stream->out_ended = 1;
-        stream->out_failed = 1;
+    if (!stream->out.ended) {
+        stream->out.ended = 1;
+        stream->out.failed = 1;
         h2x_session_output(drive->session, stream);
     }
-    if (own_output(drive, stream) && stream->c2_pool) {
+    if (own_output(drive, stream) && stream->job.c2_pool) {
         end_request(drive, stream, &me->runner);
     }
     h2x_lead_end_computing(stream);
-    stream->member = NULL;
+    stream->job.member = NULL;
     --drive->queue.running;
     if (stream->is_closed) {
         h2x_runner_over_locked(drive, stream);
     }
     else {
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
-        if (!stream->out_failed || !stream->progress) {
-            stream->progress = h2x_clock_now();
+        if (!stream->out.failed || !stream->out.progress) {
+            stream->out.progress = h2x_clock_now();
         }
-        h2x_drive_set_deadline(drive, stream->progress + stream->timeout);
+        h2x_drive_set_deadline(drive, stream->out.progress
+                                      + stream->limits.timeout);
         h2x_session_output(drive->session, stream);
     }
 }
@@ -342,7 +343,7 @@ void h2x_runner_fetch_locked(h2x_drive *drive, h2x_stream *stream)
 {
     apr_time_t end = h2x_clock_now() + FETCH_MAX;
     apr_interval_time_t left = FETCH_MAX;
-    apr_off_t had = stream->body_in;
+    apr_off_t had = stream->in.received;
     int has_more = begin_fetch(drive, stream);
 
     while (has_more && left > 0) {
@@ -351,7 +352,8 @@ void h2x_runner_fetch_locked(h2x_drive *drive, h2x_stream *stream)
         if (!may_fetch(drive)) {
             break;
         }
-        if (stream->body_in > had || stream->in_ended || stream->is_closed) {
+        if (stream->in.received > had || stream->in.ended
+            || stream->is_closed) {
             /* if it is busy with that for long, it is looked at */
             h2x_drive_set_lead(drive, stream, h2x_clock_now());
             return;
@@ -359,9 +361,9 @@ void h2x_runner_fetch_locked(h2x_drive *drive, h2x_stream *stream)
         /* whatever else the client says does not make it longer */
         left = end - h2x_clock_now();
         if (left > 0 && !drive->pending_input) {
-            if (stream->member) {
+            if (stream->job.member) {
                 h2x_threads_will_wait(h2x_child_self->threads,
-                                      stream->member);
+                                      stream->job.member);
             }
             h2x_lock_release(&drive->lock);
             has_more = h2x_io_await(drive->c1, left);

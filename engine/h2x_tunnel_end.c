@@ -25,10 +25,10 @@ static void on_tunnel_end(void *baton, h2x_member *member)
     (void)member;
     h2x_lock_acquire(&drive->lock);
     if (!stream->is_closed && recv(stream->signal[1], &c, 1, 0) == 0) {
-        stream->out_ended = 1;
-        if (stream->tunnel == H2X_TUNNEL_WEBSOCKET) {
+        stream->out.ended = 1;
+        if (stream->job.tunnel == H2X_TUNNEL_WEBSOCKET) {
             /* the closing handshake is over (RFC 6455, section 7.1.1) */
-            stream->in_cut = 1;
+            stream->in.cut = 1;
             h2x_stream_wake_locked(stream);
         }
         h2x_session_output(drive->session, stream);
@@ -42,7 +42,7 @@ void h2x_tunnel_end_watch(void *baton, h2x_stream *stream)
     tunnel_end *end = apr_pcalloc(stream->pool, sizeof(*end));
     apr_socket_t *socket = NULL;
 
-    if (stream->tunnel_end
+    if (stream->job.tunnel_end
         || apr_os_sock_put(&socket, &stream->signal[1], stream->pool)
                != APR_SUCCESS) {
         return;
@@ -51,15 +51,15 @@ void h2x_tunnel_end_watch(void *baton, h2x_stream *stream)
     end->stream = stream;
     end->entry.on_ready = on_tunnel_end;
     end->entry.baton = end;
-    stream->tunnel_end = end;
+    stream->job.tunnel_end = end;
     h2x_threads_add(h2x_child_self->threads, &end->entry, socket);
     h2x_threads_arm(h2x_child_self->threads, &end->entry, APR_POLLIN);
 }
 
 void h2x_tunnel_end_forget(h2x_stream *stream)
 {
-    if (stream->tunnel_end) {
+    if (stream->job.tunnel_end) {
         h2x_threads_forget(h2x_child_self->threads,
-                           &((tunnel_end *)stream->tunnel_end)->entry);
+                           &((tunnel_end *)stream->job.tunnel_end)->entry);
     }
 }

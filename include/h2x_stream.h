@@ -3,12 +3,10 @@
 /**
  * One stream: what came in, what is to go out, and how far its request is.
  *
- * Three roles touch it. The driver (whoever reads and sends frames at the
- * moment) feeds the input and drains the output; the runner (the thread that
- * runs the request) takes the input and adds the output; both hold the
- * session's lock for that. What is marked "runner" below belongs to the
- * driver until the stream is RUNNING, and to the runner alone from then on
- * until it is DRAINING or CLOSED.
+ * The driver (whoever reads and sends frames at the moment) feeds its input
+ * and drains its output; the request's thread, or runner, takes the input and
+ * adds the output; both hold the session's lock for that. Its data are four
+ * groups, by who writes them: `in`, `out`, `limits` and `job`.
  *
  * A stream comes from a store and goes back there with its pool, because
  * making pools would be a large part of the cost of a small request.
@@ -145,7 +143,7 @@ typedef struct h2x_stream_owner {
     int (*is_full_locked)(void *baton, const h2x_stream *stream);
     /**
      * May the stream keep the descriptor of one more file, until its request
-     * ends? Then it is counted in `open_files`. No lock held.
+     * ends? Then it is counted in `job.open_files`. No lock held.
      */
     int (*keeps_file)(void *baton, h2x_stream *stream, apr_os_file_t fd);
     /** The runner begins to wait for room in its output; or ends that. */
@@ -162,6 +160,91 @@ typedef struct h2x_stream_owner {
     void (*tunnel_begins)(void *baton, h2x_stream *stream);
 } h2x_stream_owner;
 
+/**
+ * The body that comes in. The driver adds bytes and says how it ends, the
+ * request's thread takes them; both hold the session's lock.
+ */
+typedef struct h2x_stream_in {
+    h2x_chunk *first;
+    h2x_chunk *last;
+    apr_off_t bytes;      /* in these */
+    apr_off_t received;   /* in all; what came later than that is dropped */
+    int ended;            /* END_STREAM has come */
+    int cut;              /* or will not be waited for */
+    apr_table_t *trailers; /* what came as such, in their own pool */
+    apr_interval_time_t debt; /* how long the request's thread has waited for
+                               * the client, that it has not yet made up for */
+} h2x_stream_in;
+
+/**
+ * What goes out. The request's thread adds to it and says how it ends, the
+ * driver takes from it and says what became of it; both hold the session's
+ * lock.
+ */
+typedef struct h2x_stream_out {
+    h2x_promising *promising; /* NULL: nothing is to be promised. The request's
+                               * thread sets it before it has output */
+    h2x_pending *pending; /* not yet sent: interim heads, the final one */
+    h2x_segments row;     /* the body, as far as it is there */
+    h2x_head *trailers;
+    int ended;            /* there will be no more of it */
+    int failed;           /* it ends here, half-way */
+    int needs_http11;     /* the request must be repeated over HTTP/1.1 */
+    int responded;        /* the final head was submitted */
+    int trailers_due;     /* all else is sent, but the trailers */
+    int end_sent;         /* END_STREAM went out */
+    int was_reset;        /* RST_STREAM was submitted */
+    apr_time_t progress;  /* when enough of it was sent, or it was DRAINING,
+                           * or the request's thread began to wait in vain */
+    apr_time_t measured_at; /* since when it is measured what the client takes
+                             * while the request's thread waits, */
+    apr_off_t taken_before; /* and what it had taken by then, of all */
+} h2x_stream_out;
+
+/**
+ * What bounds the request. The driver sets that for the connection's server
+ * before the request is QUEUED, the request's thread for its virtual host and
+ * its directory; the driver then reads it, with the lock held.
+ */
+typedef struct h2x_stream_limits {
+    apr_size_t max_memory;
+    apr_interval_time_t timeout;
+    apr_interval_time_t keep_alive; /* KeepAliveTimeout; 0: no host is known */
+    int min_rate;         /* what a client has to take, or to send, in bytes a
+                           * second (H2MinRate) */
+    int unbuffered;
+    int copy_files;
+    int takes_push;       /* the client may be promised resources */
+} h2x_stream_limits;
+
+/**
+ * The request as it runs. It is the driver's until the stream is RUNNING, and
+ * then its thread's alone until it is DRAINING or CLOSED; then it belongs to
+ * the thread that ends the request. No lock, but for what says so.
+ */
+typedef struct h2x_stream_job {
+    request_rec *r;       /* the initial request; NULL once it was logged */
+    conn_rec *c2;         /* NULL once its pool was cleared */
+    h2x_c2_pool *c2_pool; /* of that; kept with `eor` */
+    apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
+    apr_socket_t *drop_socket; /* NULL, or what modules close to drop it */
+    apr_off_t bytes_read; /* of the body, as HTTP/1.1 frames it; mod_logio */
+    int open_files;       /* descriptors that it keeps; the engine's */
+    int is_announced;     /* what the configuration names was sent */
+    h2x_tunnel tunnel;
+    const char *websocket_accept; /* what a handshake ends with */
+    void *tunnel_end;     /* the engine's, to see the end of its output */
+    struct h2x_member *member; /* of the child's threads, that runs it; NULL:
+                                * the connection's does. The engine's */
+    int is_computing;     /* it counts among the child's that compute; lock
+                           * held */
+} h2x_stream_job;
+
+/**
+ * A stream. What is outside the four groups is the driver's, with the lock
+ * held, but `pool` and `request`, which go to the request's thread as `job`
+ * does, and what is said to be another's.
+ */
 struct h2x_stream {
     APR_RING_ENTRY(h2x_stream) link; /* in a queue of the engine */
     APR_RING_ENTRY(h2x_stream) all;  /* among all of the session */
@@ -171,82 +254,32 @@ struct h2x_stream {
     apr_uint32_t number;  /* tells it from all that the child has now */
     h2x_stream_state state;
     int is_closed;        /* for the client; its request may still run */
-    apr_pool_t *pool;     /* runner */
-    apr_thread_cond_t *changed; /* what the runner waits for has come */
     h2x_lock *lock;       /* the session's */
     const h2x_stream_owner *owner;
     void *owner_baton;
-    h2x_request_head request; /* runner */
+    apr_pool_t *pool;
+    h2x_request_head request;
     apr_size_t kept;      /* bytes of it, and of trailers, that are kept */
     apr_int32_t promised_on; /* the stream that promised it; 0: none did */
     int is_critical;      /* of a promise */
     h2x_priority priority;
     int is_prioritized;   /* the client has said that */
-    int takes_push;       /* may the client be promised anything? */
-    h2x_promising *promising; /* runner, until it has output; NULL: nothing
-                               * is to be promised */
-    h2x_tunnel tunnel;    /* runner */
-    const char *websocket_accept; /* runner: what a handshake ends with */
-    int has_signal;       /* is there a pair of sockets */
-    int signal[2];        /* the runner's, with a byte to be read while there
-                           * is news, and the driver's */
-    int is_signalled;
-    void *tunnel_end;     /* the engine's, to see the runner end a tunnel */
-    int is_announced;     /* runner: what the configuration names was sent */
-
-    /* input */
-    h2x_chunk *in_first;
-    h2x_chunk *in_last;
-    apr_off_t in_bytes;   /* in these */
-    int in_ended;         /* END_STREAM has come */
-    int in_cut;           /* or will not be waited for */
-    apr_interval_time_t in_debt; /* runner: how long the client was waited for
-                                  * that it has not yet made up for */
-    apr_table_t *in_trailers; /* what came as trailers, in their own pool */
-
-    /* output */
-    h2x_pending *pending; /* not yet sent: interim heads, the final one */
-    int responded;        /* the final head was submitted */
-    int was_reset;        /* RST_STREAM was submitted */
-    h2x_segments out;
-    int out_ended;        /* there will be no more of it */
-    int out_failed;       /* it ends here, half-way */
-    int needs_http11;     /* the request must be repeated over HTTP/1.1 */
-    h2x_head *out_trailers;
-    int trailers_due;     /* all else is sent, but the trailers */
-    int end_sent;         /* END_STREAM went out */
-    apr_time_t progress;  /* when enough of it was sent, or it was DRAINING,
-                           * or the runner began to wait in vain */
-    apr_time_t measured_at; /* since when it is measured what the client takes
-                             * while the runner waits, */
-    apr_off_t taken_before; /* and what it had taken by then, of all */
-    int min_rate;         /* what is enough, in bytes a second (H2MinRate) */
-
+    apr_int32_t wider_by; /* its receive window, than H2WindowSize */
+    apr_off_t bytes_in;   /* of frames that came; mod_logio */
+    apr_off_t bytes_out;  /* of frames that were sent; mod_logio */
     apr_size_t wasted;    /* bytes of body, of both, that nobody took */
 
-    /* bookkeeping, for mod_logio */
-    apr_off_t bytes_in;   /* of frames that came */
-    apr_off_t body_in;    /* of these, of its body */
-    apr_int32_t wider_by; /* its receive window, than H2WindowSize */
-    apr_off_t bytes_out;  /* of frames that were sent */
-    apr_off_t bytes_read; /* runner: of the body, as HTTP/1.1 frames it */
+    /* what the request's thread waits for has come: any thread, lock held */
+    apr_thread_cond_t *changed;
+    int has_signal;       /* is there a pair of sockets */
+    int signal[2];        /* the request's, with a byte to be read while there
+                           * is news, and the driver's */
+    int is_signalled;
 
-    /* runner: limits that the request runs under, and what became of it */
-    apr_size_t max_memory;
-    apr_interval_time_t timeout;
-    apr_interval_time_t keep_alive; /* KeepAliveTimeout; 0: no host is known */
-    int unbuffered;
-    int copy_files;
-    h2x_c2_pool *c2_pool; /* of the runner; kept with `eor` */
-    conn_rec *c2;         /* NULL once its pool was cleared */
-    apr_socket_t *drop_socket; /* NULL, or what modules close to drop it */
-    request_rec *r;       /* the initial request; NULL once it was logged */
-    int open_files;       /* descriptors that it keeps; the engine's */
-    apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
-    struct h2x_member *member; /* of the child's threads, that runs it; NULL:
-                                * the connection's does. The engine's */
-    int is_computing;     /* it counts among the child's that compute; lock
-                           * held */
+    h2x_stream_in in;
+    h2x_stream_out out;
+    h2x_stream_limits limits;
+    h2x_stream_job job;
 };
 
 typedef struct h2x_stream_store h2x_stream_store;

@@ -34,7 +34,7 @@ static void begin(announcement *a, h2x_stream *stream, request_rec *r)
     a->next = &a->promises;
     a->hints = NULL;
     a->links_left = LINKS_MAX;
-    a->can_promise = stream->promising && h2x_conf_get_dir(r, H2X_PUSH);
+    a->can_promise = stream->out.promising && h2x_conf_get_dir(r, H2X_PUSH);
 }
 
 /* ---- promises ---- */
@@ -64,7 +64,7 @@ void h2x_announce_begin(h2x_stream *stream, const request_rec *r)
     h2x_promising *promising;
     apr_size_t i;
 
-    if (!stream->takes_push || stream->tunnel || !authority
+    if (!stream->limits.takes_push || stream->job.tunnel || !authority
         || !head->scheme || !head->path
         || *head->path != '/'
         || (strcmp(head->method, "GET") && strcmp(head->method, "HEAD"))) {
@@ -94,7 +94,7 @@ void h2x_announce_begin(h2x_stream *stream, const request_rec *r)
             ++promising->count;
         }
     }
-    stream->promising = promising;
+    stream->out.promising = promising;
 }
 
 /* Promises a resource, if it may be. Returns whether that is so. */
@@ -107,7 +107,7 @@ static int promise(announcement *a, const char *target, apr_size_t len,
     if (!a->can_promise) {
         return 0;
     }
-    path = h2x_push_resolve(a->stream->pool, &a->stream->promising->base,
+    path = h2x_push_resolve(a->stream->pool, &a->stream->out.promising->base,
                             target, len);
     if (!path) {
         return 0;
@@ -138,7 +138,7 @@ static void promise_links(announcement *a, const char *value,
             is_logged = 1;
             ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, a->r,
                           "h2x(%s): malformed Link skipped: %.*s",
-                          a->stream->c2->log_id,
+                          a->stream->job.c2->log_id,
                           (int)(link.text_len < 200 ? link.text_len : 200),
                           link.text);
         }
@@ -157,7 +157,7 @@ h2x_promise *h2x_announce_links(h2x_stream *stream, request_rec *r,
     announcement a;
     int i;
 
-    if (!stream->promising || head->status >= HTTP_BAD_REQUEST) {
+    if (!stream->out.promising || head->status >= HTTP_BAD_REQUEST) {
         return NULL;
     }
     begin(&a, stream, r);
@@ -281,12 +281,13 @@ void h2x_announce_resources(h2x_stream *stream, request_rec *r)
     const apr_array_header_t *hints = h2x_conf_hints(r);
     announcement a;
 
-    if ((!resources && !hints) || r->main || stream->is_announced
-        || stream->promised_on || stream->tunnel || r->method_number != M_GET
+    if ((!resources && !hints) || r->main || stream->job.is_announced
+        || stream->promised_on || stream->job.tunnel
+        || r->method_number != M_GET
         || (r->prev && ap_is_HTTP_ERROR(r->prev->status))) {
         return;
     }
-    stream->is_announced = 1;
+    stream->job.is_announced = 1;
     begin(&a, stream, r);
     if (resources) {
         add_resources(&a, resources);

@@ -76,8 +76,9 @@ static void end_body(in_ctx *ctx, const apr_table_t *trailers)
             apr_brigade_putstrs(ctx->body, NULL, NULL, entry[i].key, ": ",
                                 entry[i].val, "\r\n", NULL);
         }
-        else if (stream->r) {
-            apr_table_add(stream->r->trailers_in, entry[i].key, entry[i].val);
+        else if (stream->job.r) {
+            apr_table_add(stream->job.r->trailers_in, entry[i].key,
+                          entry[i].val);
         }
     }
     if (ctx->framed) {
@@ -91,7 +92,7 @@ static apr_interval_time_t socket_timeout(const h2x_stream *stream)
 {
     apr_interval_time_t timeout = -1;
 
-    apr_socket_timeout_get(ap_get_conn_socket(stream->c2), &timeout);
+    apr_socket_timeout_get(ap_get_conn_socket(stream->job.c2), &timeout);
     return timeout;
 }
 
@@ -118,9 +119,9 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
     if (rv == APR_SUCCESS) {
         len = h2x_stream_take_locked(stream, &chunks);
         ctx->left -= len;
-        ended = stream->in_ended || stream->in_cut;
+        ended = stream->in.ended || stream->in.cut;
         /* until it has ended, more may come */
-        trailers = stream->in_ended ? stream->in_trailers : NULL;
+        trailers = stream->in.ended ? stream->in.trailers : NULL;
         stream->owner->consumed_locked(stream->owner_baton, stream, len);
     }
     h2x_lock_release(stream->lock);
@@ -226,7 +227,7 @@ static apr_status_t read_body(ap_filter_t *f, apr_bucket_brigade *bb,
     }
     rv = give(ctx, bb, mode, block, readbytes);
     apr_brigade_length(bb, 0, &len);
-    ctx->stream->bytes_read += len;
+    ctx->stream->job.bytes_read += len;
     return rv;
 }
 

@@ -80,7 +80,7 @@ static apr_status_t publish(out_ctx *ctx, int flush)
                             ctx->failed ? H2X_OUTPUT_FAILS
                             : ctx->ended ? H2X_OUTPUT_ENDS
                                          : H2X_OUTPUT_GOES_ON,
-                            flush || stream->unbuffered, &returned);
+                            flush || stream->limits.unbuffered, &returned);
     ctx->pending = NULL;
     ctx->next_pending = &ctx->pending;
     ctx->final = NULL;
@@ -92,9 +92,9 @@ static apr_status_t publish(out_ctx *ctx, int flush)
 static void fail(out_ctx *ctx, const char *why)
 {
     if (!ctx->failed && !ctx->ended) {
-        ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, ctx->stream->c2,
+        ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, ctx->stream->job.c2,
                       "h2x(%s): response not complete: %s",
-                      ctx->stream->c2->log_id, why);
+                      ctx->stream->job.c2->log_id, why);
         ctx->failed = 1;
         ctx->ended = 1;
     }
@@ -114,7 +114,7 @@ static int wants_renegotiation(const request_rec *r)
 /* The request that answers, after internal redirects; or NULL. */
 static request_rec *current_request(const h2x_stream *stream)
 {
-    request_rec *r = stream->r;
+    request_rec *r = stream->job.r;
 
     while (r && r->next) {
         r = r->next;
@@ -150,9 +150,9 @@ static void refuse(out_ctx *ctx, int level, int status, const char *why)
     request_rec *r = current_request(stream);
     h2x_pending *pending = ctx->final ? ctx->final : add_pending(ctx, NULL);
 
-    ap_log_cerror(APLOG_MARK, level, 0, stream->c2,
-                  "h2x(%s): answered with %d: %s", stream->c2->log_id, status,
-                  why);
+    ap_log_cerror(APLOG_MARK, level, 0, stream->job.c2,
+                  "h2x(%s): answered with %d: %s", stream->job.c2->log_id,
+                  status, why);
     pending->head = h2x_field_empty_response(stream->pool, status);
     pending->promises = NULL;
     ctx->status = status;
@@ -184,7 +184,7 @@ static void add_head(out_ctx *ctx, h2x_head *head)
 
     if (head->status == HTTP_SWITCHING_PROTOCOLS
         ? !h2x_tunnel_switch(stream, head)
-        : stream->tunnel == H2X_TUNNEL_WEBSOCKET
+        : stream->job.tunnel == H2X_TUNNEL_WEBSOCKET
           && ap_is_HTTP_SUCCESS(head->status)) {
         /* whoever answers like that knows nothing of WebSockets, and to the
          * client it would mean that there is one (RFC 8441, section 5) */
@@ -192,7 +192,7 @@ static void add_head(out_ctx *ctx, h2x_head *head)
                "the response is no answer to a WebSocket handshake");
         return;
     }
-    h2x_field_check_length(head, stream->tunnel != H2X_TUNNEL_NONE);
+    h2x_field_check_length(head, stream->job.tunnel != H2X_TUNNEL_NONE);
     pending = add_pending(ctx, h2x_announce_is_held_back(r, head) ? NULL
                                                                   : head);
     pending->promises = h2x_announce_links(stream, r, head);
@@ -207,12 +207,12 @@ static void add_head(out_ctx *ctx, h2x_head *head)
         r->chunked = 0;
         ctx->chunked = r;
     }
-    if (head->status == HTTP_FORBIDDEN && wants_renegotiation(stream->r)) {
-        stream->needs_http11 = 1;
+    if (head->status == HTTP_FORBIDDEN && wants_renegotiation(stream->job.r)) {
+        stream->out.needs_http11 = 1;
         fail(ctx, "TLS renegotiation needs HTTP/1.1");
     }
     length = h2x_field_find(head, "content-length");
-    if (length && !stream->r->header_only
+    if (length && !stream->job.r->header_only
         && !AP_STATUS_IS_HEADER_ONLY(head->status)) {
         ap_parse_strict_length(&ctx->body_left, length->value);
     }
@@ -251,7 +251,7 @@ static apr_ssize_t read_head(out_ctx *ctx, const char *data, apr_size_t len)
     used = find_end(data + from, had + len - from);
     if (!used) {
         if (!had) {
-            ap_varbuf_init(ctx->stream->c2->pool, &ctx->text, 0);
+            ap_varbuf_init(ctx->stream->job.c2->pool, &ctx->text, 0);
             ap_varbuf_strmemcat(&ctx->text, data, len);
         }
         return (apr_ssize_t)len;
@@ -366,7 +366,7 @@ static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
     if (file->refcount.refcount > 1) {
         apr_bucket_copy(b, &pin);
     }
-    rv = apr_bucket_setaside(b, ctx->stream->c2->pool);
+    rv = apr_bucket_setaside(b, ctx->stream->job.c2->pool);
     if (rv == APR_SUCCESS) {
         file = b->data;
         rv = apr_os_file_get(fd, file->fd);
@@ -428,7 +428,7 @@ static apr_status_t read_and_close(out_ctx *ctx, apr_bucket *b)
     if (file->refcount.refcount > 1) {
         return read_file(ctx, b, 0);
     }
-    rv = apr_pool_create(&p, ctx->stream->c2->pool);
+    rv = apr_pool_create(&p, ctx->stream->job.c2->pool);
     if (rv == APR_SUCCESS) {
         rv = apr_bucket_setaside(b, p);
         if (rv == APR_SUCCESS) {
@@ -462,7 +462,7 @@ static apr_status_t do_without_descriptor(out_ctx *ctx, apr_bucket *b,
 {
     const char *why = "no descriptor is left for a large file";
 
-    if (rest <= (apr_off_t)(ctx->stream->max_memory - ctx->row.memory)) {
+    if (rest <= (apr_off_t)(ctx->stream->limits.max_memory - ctx->row.memory)) {
         return read_and_close(ctx, b);
     }
     if (ctx->final) {
@@ -484,8 +484,8 @@ static apr_status_t add_file(out_ctx *ctx, apr_bucket *b)
     if (!count_body(ctx, b->length)) {
         return APR_SUCCESS;
     }
-    if (b->length <= READ_AT_ONCE || ctx->stream->copy_files
-        || ctx->stream->open_files >= OPEN_FILES_MAX) {
+    if (b->length <= READ_AT_ONCE || ctx->stream->limits.copy_files
+        || ctx->stream->job.open_files >= OPEN_FILES_MAX) {
         rv = read_file(ctx, b, 1);
     }
     else if (may_keep(ctx, b)) {
@@ -543,7 +543,7 @@ static void end_response(out_ctx *ctx)
         fail(ctx, "the body is shorter than its Content-Length");
     }
     else if (r && !apr_is_empty_table(r->trailers_out) && !r->header_only) {
-        stream->out_trailers = h2x_field_trailers(stream->pool,
+        stream->out.trailers = h2x_field_trailers(stream->pool,
                                                   r->trailers_out);
     }
     ctx->ended = 1;
@@ -557,7 +557,7 @@ static void end_response(out_ctx *ctx)
 static void keep_eor(out_ctx *ctx, apr_bucket *b)
 {
     APR_BUCKET_REMOVE(b);
-    ctx->stream->eor = b;
+    ctx->stream->job.eor = b;
     if (!ctx->ended) {
         if (ctx->status) {
             fail(ctx, "the handler gave up");
@@ -578,10 +578,10 @@ static void check_handler(out_ctx *ctx)
     int status = current_status(ctx->stream);
     apr_os_sock_t fd = 0;
 
-    if (ctx->stream->drop_socket) {
-        apr_os_sock_get(&fd, ctx->stream->drop_socket);
+    if (ctx->stream->job.drop_socket) {
+        apr_os_sock_get(&fd, ctx->stream->job.drop_socket);
     }
-    if (ctx->stream->c2->aborted || fd < 0) {
+    if (ctx->stream->job.c2->aborted || fd < 0) {
         fail(ctx, "a module has dropped the connection");
     }
     else if (ctx->status && status != ctx->request_status
@@ -617,7 +617,7 @@ static apr_status_t add_bucket(out_ctx *ctx, apr_bucket *b, int *flush)
 static int is_final_head_alone(const out_ctx *ctx)
 {
     return ctx->final && !ctx->row.first && !ctx->ended
-           && !ctx->stream->unbuffered;
+           && !ctx->stream->limits.unbuffered;
 }
 
 static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)

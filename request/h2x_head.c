@@ -175,19 +175,19 @@ apr_status_t h2x_head_add_trailer(h2x_stream *stream, const server_rec *s,
         || h2x_field_is_bad_trailer(name, name_len)) {
         return APR_SUCCESS;
     }
-    if (!stream->in_trailers) {
+    if (!stream->in.trailers) {
         if (apr_pool_create_unmanaged_ex(&p, NULL, NULL) != APR_SUCCESS) {
             return APR_ENOMEM;
         }
-        stream->in_trailers = apr_table_make(p, 4);
+        stream->in.trailers = apr_table_make(p, 4);
     }
-    count = apr_table_elts(stream->in_trailers)->nelts;
+    count = apr_table_elts(stream->in.trailers)->nelts;
     if ((s->limit_req_fields && count >= s->limit_req_fields)
         || name_len + value_len + 2 > (apr_size_t)s->limit_req_fieldsize) {
         return APR_SUCCESS;
     }
-    p = apr_table_elts(stream->in_trailers)->pool;
-    apr_table_addn(stream->in_trailers, h2x_field_name(p, name, name_len),
+    p = apr_table_elts(stream->in.trailers)->pool;
+    apr_table_addn(stream->in.trailers, h2x_field_name(p, name, name_len),
                    keep(stream, p, name_len, value, value_len));
     return APR_SUCCESS;
 }

@@ -107,8 +107,8 @@ static apr_socket_t *make_socket(h2x_stream *stream)
 
     if (!stream->request.has_body
         || h2x_stream_open_signal(stream) != APR_SUCCESS
-        || apr_os_sock_put(&socket, &stream->signal[0], stream->c2_pool->pool)
-               != APR_SUCCESS) {
+        || apr_os_sock_put(&socket, &stream->signal[0],
+                           stream->job.c2_pool->pool) != APR_SUCCESS) {
         return dummy_socket;
     }
     return socket;
@@ -122,7 +122,7 @@ static apr_socket_t *make_socket(h2x_stream *stream)
  */
 static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
 {
-    apr_pool_t *p = stream->c2_pool->pool;
+    apr_pool_t *p = stream->job.c2_pool->pool;
     conn_rec *master;
     apr_os_sock_t fd;
     const module *m;
@@ -132,7 +132,7 @@ static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
     }
     fd = dup(fd);
     if (fd < 0
-        || apr_os_sock_put(&stream->drop_socket, &fd, p) != APR_SUCCESS) {
+        || apr_os_sock_put(&stream->job.drop_socket, &fd, p) != APR_SUCCESS) {
         return c1;
     }
     master = apr_pmemdup(p, c1, sizeof(*c1));
@@ -141,7 +141,7 @@ static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
         ap_set_module_config(master->conn_config, m,
                              ap_get_module_config(c1->conn_config, m));
     }
-    ap_set_core_module_config(master->conn_config, stream->drop_socket);
+    ap_set_core_module_config(master->conn_config, stream->job.drop_socket);
     return master;
 }
 
@@ -152,7 +152,7 @@ static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
 static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
                          const h2x_runner *runner)
 {
-    apr_pool_t *p = stream->c2_pool->pool;
+    apr_pool_t *p = stream->job.c2_pool->pool;
     conn_rec *c2 = apr_palloc(p, sizeof(*c2));
 
     h2x_lock_acquire(stream->lock);
@@ -186,7 +186,7 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
                              ap_get_module_config(c1->conn_config, mpm));
     }
     h2x_conn_make(c2)->stream = stream;
-    stream->c2 = c2;
+    stream->job.c2 = c2;
     return c2;
 }
 
@@ -313,7 +313,7 @@ static void announce_body(request_rec *r, const h2x_stream *stream)
 {
     const h2x_request_head *head = &stream->request;
 
-    if (head->has_body && !stream->tunnel
+    if (head->has_body && !stream->job.tunnel
         && !apr_table_get(r->headers_in, "Content-Length")) {
         apr_table_setn(r->headers_in, "Transfer-Encoding", "chunked");
     }
@@ -401,21 +401,22 @@ static void apply_config(h2x_stream *stream, const request_rec *r)
         timeout = r->server->timeout;
     }
     /* nobody else changes these, and nobody else reads the others */
-    if (timeout != stream->timeout || keep_alive != stream->keep_alive
-        || max_memory != stream->max_memory) {
+    if (timeout != stream->limits.timeout
+        || keep_alive != stream->limits.keep_alive
+        || max_memory != stream->limits.max_memory) {
         h2x_lock_acquire(stream->lock);
-        stream->timeout = timeout;
-        stream->keep_alive = keep_alive;
-        stream->max_memory = max_memory;
+        stream->limits.timeout = timeout;
+        stream->limits.keep_alive = keep_alive;
+        stream->limits.max_memory = max_memory;
         h2x_lock_release(stream->lock);
     }
-    stream->unbuffered = stream->tunnel
+    stream->limits.unbuffered = stream->job.tunnel
         || !h2x_conf_get(r->server, H2X_OUTPUT_BUFFERING);
-    stream->copy_files = (int)h2x_conf_get_dir(r, H2X_COPY_FILES);
+    stream->limits.copy_files = (int)h2x_conf_get_dir(r, H2X_COPY_FILES);
     if (ap_get_conn_socket(r->connection) != dummy_socket) {
         /* modules may ask for less, for a while */
         apr_socket_timeout_set(ap_get_conn_socket(r->connection),
-                               stream->timeout);
+                               stream->limits.timeout);
     }
 }
 
@@ -426,7 +427,7 @@ static const char *get_push(apr_pool_t *p, const h2x_stream *stream,
                             const request_rec *r)
 {
     (void)p;
-    return (stream->takes_push || stream->promised_on)
+    return (stream->limits.takes_push || stream->promised_on)
            && (!r || h2x_conf_get_dir(r, H2X_PUSH))
            ? "on" : "off";
 }
@@ -467,7 +468,7 @@ static const char *get_tag(apr_pool_t *p, const h2x_stream *stream,
 {
     (void)p;
     (void)r;
-    return stream->c2->log_id;
+    return stream->job.c2->log_id;
 }
 
 static const struct {
@@ -517,7 +518,7 @@ void h2x_request_fixup(request_rec *r)
     if (r->prev) {
         set_variables(r);
     }
-    else if (stream->takes_push && !h2x_conf_get_dir(r, H2X_PUSH)) {
+    else if (stream->limits.takes_push && !h2x_conf_get_dir(r, H2X_PUSH)) {
         apr_table_setn(r->subprocess_env, "H2PUSH", "off");
         apr_table_setn(r->subprocess_env, "H2_PUSH", "off");
     }
@@ -542,7 +543,7 @@ void h2x_request_before_handler(request_rec *r)
  */
 static void await_end(h2x_stream *stream)
 {
-    volatile conn_state_t *cs = stream->c2->cs;
+    volatile conn_state_t *cs = stream->job.c2->cs;
 
     h2x_lock_acquire(stream->lock);
     stream->owner->may_wait_locked(stream->owner_baton, stream);
@@ -558,7 +559,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
     request_rec *r;
     int status;
 
-    stream->c2_pool = runner->c2_pool;
+    stream->job.c2_pool = runner->c2_pool;
     runner->c2_pool = NULL;
     c2 = make_c2(stream, c1, runner);
     h2x_filter_in_add(c2, stream);
@@ -570,7 +571,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
     }
 
     r = ap_create_request(c2);
-    stream->r = r;
+    stream->job.r = r;
     apply_config(stream, r);
     ap_run_pre_read_request(r, c2);
     status = read_head(r, stream);
@@ -594,42 +595,42 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
         await_end(stream);
     }
     ap_set_core_module_config(c2->conn_config, dummy_socket);
-    if (stream->drop_socket) {
-        apr_socket_close(stream->drop_socket);
+    if (stream->job.drop_socket) {
+        apr_socket_close(stream->job.drop_socket);
     }
 }
 
 static void log_and_free(h2x_stream *stream, const h2x_request_sum *sum,
                          const h2x_runner *runner)
 {
-    conn_rec *c2 = stream->c2;
-    apr_bucket *eor = stream->eor;
+    conn_rec *c2 = stream->job.c2;
+    apr_bucket *eor = stream->job.eor;
 
     c2->sbh = runner->sbh;
     c2->current_thread = runner->thread;
     c2->aborted = sum->is_aborted;
     if (logio_in) {
         /* its own filter on c2 has counted what was read there */
-        logio_in(c2, sum->bytes_in - stream->bytes_read);
+        logio_in(c2, sum->bytes_in - stream->job.bytes_read);
     }
     if (logio_out) {
         logio_out(c2, sum->bytes_out);
     }
-    stream->eor = NULL;
-    stream->r = NULL;
+    stream->job.eor = NULL;
+    stream->job.r = NULL;
     apr_bucket_destroy(eor);
 }
 
 void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum,
                      const h2x_runner *runner)
 {
-    h2x_c2_pool *c2_pool = stream->c2_pool;
+    h2x_c2_pool *c2_pool = stream->job.c2_pool;
 
-    if (stream->eor) {
+    if (stream->job.eor) {
         log_and_free(stream, sum, runner);
     }
-    stream->c2 = NULL;
-    stream->c2_pool = NULL;
+    stream->job.c2 = NULL;
+    stream->job.c2_pool = NULL;
     apr_pool_clear(c2_pool->pool);
 }
 

@@ -61,8 +61,8 @@ static int begin_websocket(h2x_stream *stream)
     apr_table_setn(head->fields, "Upgrade", "websocket");
     apr_table_setn(head->fields, "Connection", "Upgrade");
     apr_table_setn(head->fields, "Sec-WebSocket-Key", key);
-    stream->tunnel = H2X_TUNNEL_WEBSOCKET;
-    stream->websocket_accept = expected_accept(stream->pool, key);
+    stream->job.tunnel = H2X_TUNNEL_WEBSOCKET;
+    stream->job.websocket_accept = expected_accept(stream->pool, key);
     return OK;
 }
 
@@ -74,7 +74,7 @@ int h2x_tunnel_begin(h2x_stream *stream)
         return begin_websocket(stream);
     }
     if (!strcmp(head->method, "CONNECT")) {
-        stream->tunnel = H2X_TUNNEL_CONNECT;
+        stream->job.tunnel = H2X_TUNNEL_CONNECT;
     }
     return OK;
 }
@@ -83,7 +83,7 @@ int h2x_tunnel_check(const h2x_stream *stream, request_rec *r)
 {
     const h2x_request_head *head = &stream->request;
 
-    if (!stream->tunnel) {
+    if (!stream->job.tunnel) {
         return OK;
     }
     if (!head->protocol) {
@@ -94,7 +94,7 @@ int h2x_tunnel_check(const h2x_stream *stream, request_rec *r)
                       "H2ProxyRequests on");
         return HTTP_NOT_IMPLEMENTED;
     }
-    if (stream->tunnel != H2X_TUNNEL_WEBSOCKET
+    if (stream->job.tunnel != H2X_TUNNEL_WEBSOCKET
         || !h2x_conf_get(r->server, H2X_WEBSOCKETS)) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x: CONNECT with "
                       ":protocol '%s' is not served, see H2WebSockets",
@@ -108,8 +108,8 @@ int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head)
 {
     const h2x_field *accept = h2x_field_find(head, "sec-websocket-accept");
 
-    if (!accept || !stream->websocket_accept
-        || strcmp(accept->value, stream->websocket_accept)) {
+    if (!accept || !stream->job.websocket_accept
+        || strcmp(accept->value, stream->job.websocket_accept)) {
         return 0;
     }
     h2x_field_remove(head, "sec-websocket-accept");
@@ -125,13 +125,13 @@ apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,
     if (rv == APR_SUCCESS) {
         rv = apr_os_sock_put(&pfd->desc.s, &stream->signal[0], stream->pool);
     }
-    if (rv == APR_SUCCESS && stream->tunnel) {
+    if (rv == APR_SUCCESS && stream->job.tunnel) {
         stream->owner->tunnel_begins(stream->owner_baton, stream);
     }
     if (rv == APR_SUCCESS) {
         pfd->desc_type = APR_POLL_SOCKET;
         if (timeout) {
-            *timeout = stream->timeout;
+            *timeout = stream->limits.timeout;
         }
     }
     return rv;

@@ -15,7 +15,7 @@ h2x_stream *h2x_session_add(h2x_session *session, int32_t id)
     if (stream) {
         stream->owner = session->params.stream_owner;
         stream->owner_baton = session->params.baton;
-        stream->min_rate = session->min_rate;
+        stream->limits.min_rate = session->min_rate;
         APR_RING_INSERT_TAIL(&session->all, stream, h2x_stream, all);
         if (!session->stream_count++) {
             session->progress = h2x_clock_now(); /* nothing was to be sent */
@@ -34,7 +34,7 @@ void h2x_session_enqueue(h2x_session *session, h2x_stream *stream)
 void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
 {
     stream->is_closed = 1;
-    if (!stream->in_ended || !stream->end_sent) {
+    if (!stream->in.ended || !stream->out.end_sent) {
         h2x_stream_drop_input_locked(stream);
     }
     h2x_session_forget_window(session, stream);
@@ -52,8 +52,8 @@ void h2x_session_release(h2x_session *session, h2x_stream *stream)
     if (!--session->stream_count) {
         session->idle_since = h2x_clock_now();
     }
-    if (stream->keep_alive) {
-        session->keep_alive = stream->keep_alive;
+    if (stream->limits.keep_alive) {
+        session->keep_alive = stream->limits.keep_alive;
     }
     session->promised_count -= (stream->promised_on != 0);
     h2x_stream_release(session->params.store, stream);

@@ -66,14 +66,14 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
     h2x_session *session = baton;
     h2x_stream *stream = source->ptr;
     apr_size_t free_len = room(session);
-    apr_off_t left = stream->out.bytes;
+    apr_off_t left = stream->out.row.bytes;
 
     free_len -= (free_len > (apr_size_t)session->padding_max)
         ? session->padding_max : 0;
-    if (!left && !stream->out_ended) {
+    if (!left && !stream->out.ended) {
         return NGHTTP2_ERR_DEFERRED;
     }
-    if (!left && stream->out_failed) {
+    if (!left && stream->out.failed) {
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     if (session->data_max && length > session->data_max) {
@@ -87,11 +87,11 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
     if (left > (apr_off_t)length) {
         return (ssize_t)length;
     }
-    if (stream->out_ended && !stream->out_failed) {
+    if (stream->out.ended && !stream->out.failed) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
-        if (stream->out_trailers) {
+        if (stream->out.trailers) {
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            stream->trailers_due = 1;
+            stream->out.trailers_due = 1;
             h2x_session_add_news(session, stream);
         }
     }
@@ -102,7 +102,7 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
 static int is_dribble(const h2x_session *session, const h2x_stream *stream,
                       size_t length)
 {
-    return stream->out.bytes && length < DATA_TINY
+    return stream->out.row.bytes && length < DATA_TINY
            && length != session->data_max;
 }
 
@@ -127,8 +127,8 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
         *to++ = (char)(padding - 1);
         memset(to + length, 0, padding - 1);
     }
-    if (h2x_segments_read(&stream->out, to, length) != APR_SUCCESS) {
-        if (!stream->out_failed) {
+    if (h2x_segments_read(&stream->out.row, to, length) != APR_SUCCESS) {
+        if (!stream->out.failed) {
             LOG(session, APLOG_INFO, "h2x(%s-%d): cannot read a file as far "
                 "as its announced length", LOG_ID(session), stream->id);
         }
@@ -140,10 +140,11 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
     session->taken += (apr_off_t)length;
     session->progress = h2x_guard_advance(session->progress, now, length,
                                           session->min_rate);
-    stream->progress = h2x_guard_advance(
-        (stream->out.bytes && stream->progress) ? stream->progress : now,
-        now, length, stream->min_rate);
-    if (stream->out.memory < stream->max_memory) {
+    stream->out.progress = h2x_guard_advance(
+        (stream->out.row.bytes && stream->out.progress)
+            ? stream->out.progress : now,
+        now, length, stream->limits.min_rate);
+    if (stream->out.row.memory < stream->limits.max_memory) {
         h2x_stream_room_locked(stream);
     }
     return 0;
@@ -220,7 +221,7 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
         if ((frame->hd.type == NGHTTP2_HEADERS
              || frame->hd.type == NGHTTP2_DATA)
             && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
-            stream->end_sent = 1;
+            stream->out.end_sent = 1;
             h2x_session_note(session, H2X_EVENT_RESPONSE);
             h2x_session_add_news(session, stream);
         }
@@ -254,9 +255,9 @@ static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
         if (is_interim(&frame->headers)) {
             return 0;
         }
-        stream->responded = 0;
-        stream->out_failed = 1;
-        stream->out_ended = 1;
+        stream->out.responded = 0;
+        stream->out.failed = 1;
+        stream->out.ended = 1;
         h2x_session_add_news(session, stream);
     }
     return 0;
@@ -281,26 +282,26 @@ static int submit_head(h2x_session *session, h2x_stream *stream,
         return nghttp2_submit_headers(session->ng, NGHTTP2_FLAG_NONE,
                                       stream->id, NULL, session->nva, n, NULL);
     }
-    stream->responded = 1;
+    stream->out.responded = 1;
     provider.source.ptr = stream;
     provider.read_callback = measure_data;
     return nghttp2_submit_response(session->ng, stream->id, session->nva, n,
-        (stream->out_ended && !stream->out_failed && !stream->out.bytes
-         && !stream->out_trailers) ? NULL : &provider);
+        (stream->out.ended && !stream->out.failed && !stream->out.row.bytes
+         && !stream->out.trailers) ? NULL : &provider);
 }
 
 static int reset(h2x_session *session, h2x_stream *stream, uint32_t code)
 {
-    stream->was_reset = 1;
+    stream->out.was_reset = 1;
     return nghttp2_submit_rst_stream(session->ng, NGHTTP2_FLAG_NONE,
                                      stream->id, code);
 }
 
 static int submit_trailers(h2x_session *session, h2x_stream *stream)
 {
-    int n = h2x_session_make_nva(session, stream->out_trailers, NULL);
+    int n = h2x_session_make_nva(session, stream->out.trailers, NULL);
 
-    stream->trailers_due = 0;
+    stream->out.trailers_due = 0;
     return (n < 0) ? NGHTTP2_ERR_NOMEM
                    : nghttp2_submit_trailer(session->ng, stream->id,
                                             session->nva, n);
@@ -329,10 +330,10 @@ static int submit_pending(h2x_session *session, h2x_stream *stream)
 {
     int rv = 0;
 
-    while (stream->pending && rv == 0 && !stream->was_reset) {
-        const h2x_pending *pending = stream->pending;
+    while (stream->out.pending && rv == 0 && !stream->out.was_reset) {
+        const h2x_pending *pending = stream->out.pending;
 
-        stream->pending = pending->next;
+        stream->out.pending = pending->next;
         rv = h2x_session_promise(session, stream, pending->promises);
         if (rv == 0 && pending->head) {
             rv = submit_response(session, stream, pending->head);
@@ -346,35 +347,35 @@ static int submit(h2x_session *session, h2x_stream *stream)
 {
     int rv;
 
-    if (stream->was_reset) {
+    if (stream->out.was_reset) {
         return 0;
     }
-    if (stream->needs_http11) {
+    if (stream->out.needs_http11) {
         return reset(session, stream, stream->promised_on
                      ? NGHTTP2_CANCEL : NGHTTP2_HTTP_1_1_REQUIRED);
     }
     rv = submit_pending(session, stream);
-    if (stream->was_reset) {
+    if (stream->out.was_reset) {
         return rv;
     }
-    if (rv == 0 && stream->out_failed
-        && stream->tunnel == H2X_TUNNEL_CONNECT) {
+    if (rv == 0 && stream->out.failed
+        && stream->job.tunnel == H2X_TUNNEL_CONNECT) {
         return reset(session, stream, NGHTTP2_CONNECT_ERROR);
     }
-    if (rv == 0 && stream->out_failed && !stream->responded) {
+    if (rv == 0 && stream->out.failed && !stream->out.responded) {
         return reset(session, stream, NGHTTP2_INTERNAL_ERROR);
     }
-    if (rv == 0 && stream->trailers_due) {
+    if (rv == 0 && stream->out.trailers_due) {
         return submit_trailers(session, stream);
     }
-    if (rv == 0 && stream->end_sent) {
+    if (rv == 0 && stream->out.end_sent) {
         /* nobody will read the rest of the body (RFC 9113, section 8.1) */
-        if (!stream->in_ended && stream->state >= H2X_STREAM_DRAINING) {
+        if (!stream->in.ended && stream->state >= H2X_STREAM_DRAINING) {
             return reset(session, stream, NGHTTP2_NO_ERROR);
         }
         return 0;
     }
-    if (rv == 0 && stream->responded) {
+    if (rv == 0 && stream->out.responded) {
         h2x_session_check_outside(session);
         /* it says so when there is nothing to resume */
         nghttp2_session_resume_data(session->ng, stream->id);
@@ -474,20 +475,20 @@ apr_off_t h2x_session_unsent(const h2x_session *session,
                              const h2x_stream *stream)
 {
     const h2x_pending *pending;
-    apr_off_t size = 0, body = stream->out.bytes;
+    apr_off_t size = 0, body = stream->out.row.bytes;
 
     h2x_lock_check(session->params.lock);
-    if (stream->is_closed || stream->was_reset) {
+    if (stream->is_closed || stream->out.was_reset) {
         return 0;
     }
-    for (pending = stream->pending; pending; pending = pending->next) {
+    for (pending = stream->out.pending; pending; pending = pending->next) {
         size += pending->head ? size_of_head(pending->head) : 0;
     }
     if (body) {
         size += body + (body + DATA_MAX - 1) / DATA_MAX * H2X_FRAME_HEAD_LEN;
     }
-    if (stream->out_trailers && !stream->end_sent) {
-        size += size_of_head(stream->out_trailers);
+    if (stream->out.trailers && !stream->out.end_sent) {
+        size += size_of_head(stream->out.trailers);
     }
     return size;
 }

@@ -43,10 +43,10 @@ static int promise(h2x_session *session, h2x_stream *parent,
     stream->promised_on = parent->id;
     stream->is_critical = promise->is_critical;
     stream->priority = parent->priority;
-    stream->in_ended = 1;
+    stream->in.ended = 1;
     ++session->promised_count;
     n = h2x_session_make_nva(session, h2x_head_promise(stream,
-                                 parent->promising, promise), NULL);
+                                 parent->out.promising, promise), NULL);
     if (n >= 0) {
         rv = nghttp2_submit_push_promise(session->ng, NGHTTP2_FLAG_NONE,
                                          parent->id, session->nva, n, stream);
@@ -67,7 +67,7 @@ int h2x_session_promise(h2x_session *session, h2x_stream *parent,
     int rv = 0;
 
     for (; promises && rv == 0; promises = promises->next) {
-        h2x_resource resource = parent->promising->base;
+        h2x_resource resource = parent->out.promising->base;
 
         resource.path = promises->path;
         if (!h2x_session_takes_push(session) || !has_room(session)) {

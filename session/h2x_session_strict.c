@@ -198,7 +198,7 @@ static h2x_event judge_reset(h2x_session *session, int32_t id)
 {
     h2x_stream *stream = h2x_session_stream(session, id);
 
-    return (stream && !stream->responded) ? H2X_EVENT_RESET_EARLY
+    return (stream && !stream->out.responded) ? H2X_EVENT_RESET_EARLY
                                           : H2X_EVENT_RESET_LATE;
 }
 

@@ -72,10 +72,10 @@ void h2x_session_sample(h2x_session *session, h2x_stream *stream, size_t len)
     h2x_windows *windows = &session->windows;
     apr_time_t now;
 
-    stream->body_in += len;
+    stream->in.received += len;
     windows->sample += len;
     if (windows->is_sampling || windows->wanted >= WINDOW_MAX
-        || stream->body_in < windows->initial / 4
+        || stream->in.received < windows->initial / 4
         || (now = h2x_clock_now()) < windows->sample_at) {
         return;
     }
@@ -146,7 +146,7 @@ void h2x_session_widen(h2x_session *session, h2x_stream *stream)
     const h2x_windows *windows = &session->windows;
     int32_t more;
 
-    if (stream->in_ended) {
+    if (stream->in.ended) {
         h2x_session_forget_window(session, stream);
         return;
     }

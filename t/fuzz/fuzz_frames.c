@@ -224,7 +224,7 @@ static void set_promising(h2x_stream *stream)
     promising->base = base;
     promising->count = 1;
     promising->fields[0] = field;
-    stream->promising = promising;
+    stream->out.promising = promising;
 }
 
 /* Promises some resources of 256. */
@@ -232,7 +232,7 @@ static void say_promises(h2x_stream *stream, unsigned first, unsigned count)
 {
     h2x_promise **next = &append(stream)->promises;
 
-    if (!stream->promising) {
+    if (!stream->out.promising) {
         set_promising(stream);
     }
     for (; count; --count) {
@@ -257,13 +257,13 @@ static void say_piece(job *one, unsigned how, size_t len)
 
     if (how & BODY_FILE) {
         at += (how & BODY_CUT) ? WIRE_PIECE - at : 0;
-        rv = h2x_segments_add_file(&stream->out, fileno(file), at, len, 0);
+        rv = h2x_segments_add_file(&stream->out.row, fileno(file), at, len, 0);
     }
     else if (how & BODY_BORROWED) {
-        rv = h2x_segments_borrow(&stream->out, data, len);
+        rv = h2x_segments_borrow(&stream->out.row, data, len);
     }
     else {
-        rv = h2x_segments_add(&stream->out, data, len);
+        rv = h2x_segments_add(&stream->out.row, data, len);
     }
     FUZZ_CHECK(rv == APR_SUCCESS);
     one->made += len;
@@ -286,8 +286,8 @@ static void end_request(job *one, int has_failed)
 {
     h2x_stream *stream = one->stream;
 
-    stream->out_ended = 1;
-    stream->out_failed = has_failed;
+    stream->out.ended = 1;
+    stream->out.failed = has_failed;
     wire_expect(stream->id, 0, !has_failed);
     if (stream->is_closed) {
         h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED);
@@ -357,10 +357,10 @@ static void answer(job *one, unsigned kind)
         say_promises(stream, fuzz_byte(), count);
         break;
     case ANSWER_HTTP11:
-        stream->needs_http11 = 1;
+        stream->out.needs_http11 = 1;
         break;
     case ANSWER_CONNECT:
-        stream->tunnel = H2X_TUNNEL_CONNECT;
+        stream->job.tunnel = H2X_TUNNEL_CONNECT;
         break;
     }
     say_head(stream, OK_HEAD);
@@ -416,7 +416,7 @@ static void step_end(void)
         apr_table_t *trailers = apr_table_make(one->stream->pool, 1);
 
         apr_table_addn(trailers, "X-Trailer", "1");
-        one->stream->out_trailers = h2x_field_trailers(one->stream->pool,
+        one->stream->out.trailers = h2x_field_trailers(one->stream->pool,
                                                        trailers);
     }
     if (one) {

@@ -135,14 +135,14 @@ static int read_body(h2x_stream *stream, request *q, apr_size_t enough)
         rv = h2x_stream_await_input_locked(stream, -1, APR_BLOCK_READ, -1);
         if (rv == APR_SUCCESS) {
             len = h2x_stream_take_locked(stream, &chunks);
-            has_ended = stream->in_ended || stream->in_cut;
+            has_ended = stream->in.ended || stream->in.cut;
             stream->owner->consumed_locked(stream->owner_baton, stream, len);
         }
         h2x_lock_release(stream->lock);
         sim_did_something("reads a body");
         check_chunks(q, chunks);
     }
-    if (rv == APR_SUCCESS && has_ended && stream->in_ended) {
+    if (rv == APR_SUCCESS && has_ended && stream->in.ended) {
         SIM_CHECK(q->taken == q->upload, "request %d: %d bytes of its body "
                   "in place of %d", q->number, (int)q->taken, (int)q->upload);
     }
@@ -215,14 +215,14 @@ static void respond(h2x_stream *stream, request *q)
 /* The secondary connection, as far as the engine looks at it. */
 static void make_c2(h2x_stream *stream, conn_rec *c1)
 {
-    apr_pool_t *p = stream->c2_pool->pool;
+    apr_pool_t *p = stream->job.c2_pool->pool;
     conn_rec *c2 = apr_pcalloc(p, sizeof(*c2));
 
     c2->master = c1;
     c2->pool = p;
     c2->conn_config = apr_pcalloc(p, sizeof(void *));
     h2x_conn_make(c2)->stream = stream;
-    stream->c2 = c2;
+    stream->job.c2 = c2;
 }
 
 void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
@@ -237,15 +237,15 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
     sim_say("request %d begins", q->number);
     sim_did_something("begins a request");
     q->runner = sim_self();
-    stream->c2_pool = runner->c2_pool;
+    stream->job.c2_pool = runner->c2_pool;
     runner->c2_pool = NULL;
-    stream->max_memory = 32 * 1024;
-    stream->timeout = world.stream_timeout;
-    stream->keep_alive = apr_time_from_sec(5);
-    stream->min_rate = 500;
+    stream->limits.max_memory = 32 * 1024;
+    stream->limits.timeout = world.stream_timeout;
+    stream->limits.keep_alive = apr_time_from_sec(5);
+    stream->limits.min_rate = 500;
     make_c2(stream, c1);
     if (q->says_it_waits) {
-        h2x_drive_hand_over(stream->c2);
+        h2x_drive_hand_over(stream->job.c2);
     }
     if (q->computes) {
         handler_pass(q, q->computes, 1);
@@ -269,7 +269,7 @@ void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum UNUSED,
                      const h2x_runner *runner UNUSED)
 {
     request *q = &requests[atoi(stream->request.path + 1)];
-    h2x_c2_pool *c2_pool = stream->c2_pool;
+    h2x_c2_pool *c2_pool = stream->job.c2_pool;
 
     SIM_CHECK(!sim_locks_held(), "request %d ends with a lock held",
               q->number);
@@ -284,8 +284,8 @@ void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum UNUSED,
         /* a log that takes its time */
         handler_pass(q, sim_random(5000), 0);
     }
-    stream->c2 = NULL;
-    stream->c2_pool = NULL;
+    stream->job.c2 = NULL;
+    stream->job.c2_pool = NULL;
     apr_pool_clear(c2_pool->pool);
 }
 

@@ -331,7 +331,7 @@ static void blocks(void *baton UNUSED, h2x_stream *stream UNUSED,
 
 static int waits_for_client(void *baton UNUSED, h2x_stream *stream)
 {
-    return h2x_session_waits_for_client(session, stream, stream->progress);
+    return h2x_session_waits_for_client(session, stream, stream->out.progress);
 }
 
 static const h2x_stream_owner stream_owner = {
@@ -490,7 +490,8 @@ void say_head(h2x_stream *stream, const char *text)
 void say(h2x_stream *stream, const char *data, size_t len)
 {
     h2x_lock_acquire(lock);
-    assert_int_equal(h2x_segments_add(&stream->out, data, len), APR_SUCCESS);
+    assert_int_equal(h2x_segments_add(&stream->out.row, data, len),
+                     APR_SUCCESS);
     h2x_session_output(session, stream);
     h2x_lock_release(lock);
 }
@@ -498,8 +499,8 @@ void say(h2x_stream *stream, const char *data, size_t len)
 void end(h2x_stream *stream, int failed)
 {
     h2x_lock_acquire(lock);
-    stream->out_ended = 1;
-    stream->out_failed = failed;
+    stream->out.ended = 1;
+    stream->out.failed = failed;
     h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
     h2x_session_output(session, stream);
     h2x_lock_release(lock);

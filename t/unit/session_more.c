@@ -23,7 +23,7 @@ void set_promising(h2x_stream *stream)
     promising->fields[0].name_len = 15;
     promising->fields[0].value = "en";
     promising->fields[0].value_len = 2;
-    stream->promising = promising;
+    stream->out.promising = promising;
 }
 
 /* Appends a promise; returns it. */
@@ -52,7 +52,7 @@ void say_promises(h2x_stream *stream, h2x_promise *promises,
                                              strlen(text));
         assert_non_null(pending->head);
     }
-    if (!stream->promising) {
+    if (!stream->out.promising) {
         set_promising(stream);
     }
     h2x_lock_acquire(lock);

@@ -45,7 +45,7 @@ TEST(reads_a_request)
     assert_int_equal(apr_table_elts(head->fields)->nelts, 1);
     assert_int_equal(head->status, 0);
     assert_false(head->has_body);
-    assert_true(ready[0]->in_ended);
+    assert_true(ready[0]->in.ended);
     assert_true(head->received > 0);
     assert_true(ready[0]->bytes_in > 9);
 }
@@ -62,7 +62,7 @@ TEST(answers_with_a_body)
     check_answer(id, 200, "hello world", 11);
     assert_string_equal(answer_of(id)->head, "server=x;");
     assert_int_equal(closed_count, 1);
-    assert_int_equal(closed[0]->out.bytes, 0);
+    assert_int_equal(closed[0]->out.row.bytes, 0);
     assert_true(closed[0]->bytes_out > 11 + 9 + 9);
     reap();
     assert_int_equal(h2x_session_stream_count(session), 0);
@@ -151,7 +151,7 @@ TEST(interim_responses_and_trailers)
     say_head(stream, OK_HEAD);
     say(stream, "body", 4);
     apr_table_setn(trailers, "X-Sum", "1");
-    stream->out_trailers = h2x_field_trailers(stream->pool, trailers);
+    stream->out.trailers = h2x_field_trailers(stream->pool, trailers);
     end(stream, 0);
     pump();
     check_answer(id, 200, "body", 4);
@@ -216,7 +216,7 @@ TEST(client_without_window)
     end(stream, 0);
     pump();
     assert_int_equal(answers[0].body_len, 65535);
-    assert_int_equal(stream->out.bytes, 100000 - 65535);
+    assert_int_equal(stream->out.row.bytes, 100000 - 65535);
     assert_int_equal(closed_count, 0);
     nghttp2_session_consume(client, 1, 65535);
     pump();
@@ -238,7 +238,7 @@ TEST(parts_of_files)
     pump();
     stream = run(0);
     say_head(stream, OK_HEAD);
-    assert_int_equal(h2x_segments_add_file(&stream->out, fd, 100, 40000, 0),
+    assert_int_equal(h2x_segments_add_file(&stream->out.row, fd, 100, 40000, 0),
                      APR_SUCCESS);
     end(stream, 0);
     pump();
@@ -246,7 +246,7 @@ TEST(parts_of_files)
 
     stream = run(1);    /* whose file is not what it was */
     say_head(stream, OK_HEAD);
-    assert_int_equal(h2x_segments_add_file(&stream->out, fd, 0, 50000, 0),
+    assert_int_equal(h2x_segments_add_file(&stream->out.row, fd, 0, 50000, 0),
                      APR_SUCCESS);
     assert_int_equal(ftruncate(fd, 20000), 0);
     unit_log_count = 0;
@@ -272,7 +272,7 @@ TEST(reads_a_body)
     pump();
     assert_int_equal(ready_count, 1);
     assert_true(ready[0]->request.has_body);
-    assert_true(ready[0]->in_ended);
+    assert_true(ready[0]->in.ended);
     assert_int_equal(taken(run(0), to), 5);
     assert_memory_equal(to, "hello", 5);
 }
@@ -287,7 +287,7 @@ TEST(reads_a_body_as_it_comes)
     pump();
     stream = run(0);
     assert_int_equal(taken(stream, to), 3);
-    assert_false(stream->in_ended);
+    assert_false(stream->in.ended);
     uploads[0].data = "four";
     uploads[0].len = 4;
     uploads[0].ended = 1;
@@ -295,7 +295,7 @@ TEST(reads_a_body_as_it_comes)
     pump();
     assert_int_equal(taken(stream, to), 4);
     assert_memory_equal(to, "four", 4);
-    assert_true(stream->in_ended);
+    assert_true(stream->in.ended);
     assert_int_equal(ready_count, 1);
 }
 
@@ -322,7 +322,7 @@ TEST(body_is_held_back)
         pump();
     }
     assert_memory_equal(data, to, len);
-    assert_true(stream->in_ended);
+    assert_true(stream->in.ended);
     free(to);
 }
 
@@ -357,11 +357,11 @@ TEST(trailers_of_requests)
     run(0);
     nghttp2_submit_trailer(client, 1, fields, 2);
     pump();
-    assert_true(ready[0]->in_ended);
+    assert_true(ready[0]->in.ended);
     assert_int_equal(taken(ready[0], to), 4);
-    assert_non_null(ready[0]->in_trailers);
-    assert_string_equal(apr_table_get(ready[0]->in_trailers, "X-Sum"), "1");
-    assert_int_equal(apr_table_elts(ready[0]->in_trailers)->nelts, 1);
+    assert_non_null(ready[0]->in.trailers);
+    assert_string_equal(apr_table_get(ready[0]->in.trailers, "X-Sum"), "1");
+    assert_int_equal(apr_table_elts(ready[0]->in.trailers)->nelts, 1);
 }
 
 /* RFC 9113, section 8.1: the answer is complete, no more body is wanted. */

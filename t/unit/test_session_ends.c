@@ -281,7 +281,7 @@ TEST(needs_http11)
     begin();
     ask();
     pump();
-    run(0)->needs_http11 = 1;
+    run(0)->out.needs_http11 = 1;
     end(ready[0], 1);
     pump();
     assert_int_equal(answers[0].reset, NGHTTP2_HTTP_1_1_REQUIRED);

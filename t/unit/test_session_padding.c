@@ -175,7 +175,7 @@ TEST(padding_and_trailers)
     say_head(open_page(), OK_HEAD);
     say(ready[0], "body", 4);
     apr_table_setn(trailers, "X-Sum", "1");
-    ready[0]->out_trailers = h2x_field_trailers(ready[0]->pool, trailers);
+    ready[0]->out.trailers = h2x_field_trailers(ready[0]->pool, trailers);
     pump();
     end(ready[0], 0);
     pump();
@@ -244,7 +244,7 @@ TEST(no_errors_of_the_client)
             end(page, 1);                   /* INTERNAL_ERROR */
             break;
         case 1:
-            page->needs_http11 = 1;
+            page->out.needs_http11 = 1;
             end(page, 1);
             break;
         case 2:

@@ -53,8 +53,8 @@ TEST(promise_is_a_request)
     head = &pushed->request;
     assert_int_equal(pushed->id, 2);
     assert_int_equal(pushed->promised_on, 1);
-    assert_true(pushed->in_ended);
-    assert_false(pushed->takes_push);
+    assert_true(pushed->in.ended);
+    assert_false(pushed->limits.takes_push);
     assert_string_equal(head->method, "GET");
     assert_string_equal(head->scheme, "https");
     assert_string_equal(head->authority, "example.org");
@@ -107,7 +107,7 @@ TEST(promise_with_head)
     begin();
     open_page();
     set_promising(ready[0]);
-    ready[0]->promising->method = "HEAD";
+    ready[0]->out.promising->method = "HEAD";
     promise_one(ready[0], "/style.css", OK_HEAD);
     pump();
     assert_non_null(strstr(answer_of(2)->request, ":method=HEAD;"));
@@ -197,11 +197,11 @@ TEST(enable_push_0)
 
     begin_with(1, &off, 1);
     check_no_promise();
-    assert_false(ready[0]->takes_push);
+    assert_false(ready[0]->limits.takes_push);
     reap();
     change(NGHTTP2_SETTINGS_ENABLE_PUSH, 1);
     open_page();
-    assert_true(ready[1]->takes_push);
+    assert_true(ready[1]->limits.takes_push);
 }
 
 /* The client changes its mind while the page is made. */
@@ -211,7 +211,7 @@ TEST(enable_push_0_later)
 
     begin();
     page = open_page();
-    assert_true(page->takes_push);
+    assert_true(page->limits.takes_push);
     change(NGHTTP2_SETTINGS_ENABLE_PUSH, 0);
     promise_one(page, "/style.css", OK_HEAD);
     pump();
@@ -228,7 +228,7 @@ TEST(max_concurrent_streams_0)
 
     begin_with(1, &none, 1);
     check_no_promise();
-    assert_false(ready[0]->takes_push);
+    assert_false(ready[0]->limits.takes_push);
 }
 
 TEST(max_concurrent_streams)
@@ -318,9 +318,9 @@ TEST(diary)
     page = open_page();
     check_promised(page, "/a", 0);
     set_promising(page);
-    page->promising->base.authority = "www.example.org";
+    page->out.promising->base.authority = "www.example.org";
     check_promised(page, "/a", 1);          /* and the first one goes */
-    page->promising->base.authority = "example.org";
+    page->out.promising->base.authority = "example.org";
     check_promised(page, "/b", 0);
     check_promised(page, "/a", 1);
     check_promised(page, "/b", 1);

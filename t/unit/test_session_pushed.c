@@ -95,7 +95,7 @@ TEST(trailers)
     say_head(run(1), OK_HEAD);
     say(ready[1], "style", 5);
     apr_table_setn(trailers, "X-Sum", "1");
-    ready[1]->out_trailers = h2x_field_trailers(ready[1]->pool, trailers);
+    ready[1]->out.trailers = h2x_field_trailers(ready[1]->pool, trailers);
     end(ready[1], 0);
     pump();
     check_answer(2, 200, "style", 5);
@@ -107,7 +107,7 @@ TEST(needs_http11)
 {
     begin();
     promise_a_style();
-    run(1)->needs_http11 = 1;
+    run(1)->out.needs_http11 = 1;
     end(ready[1], 1);
     pump();
     assert_int_equal(answer_of(2)->status, 0);
@@ -154,7 +154,7 @@ static void promise_each_kind(void)
     pump();
     assert_int_equal(answer_of(2 + 2 * HAS_HEAD)->status, 200);
     assert_int_equal(answer_of(2 + 2 * HAS_DATA)->body_len, 4);
-    assert_true(ready[1 + IS_STUCK]->out.bytes > 0);
+    assert_true(ready[1 + IS_STUCK]->out.row.bytes > 0);
     say_head(run(1 + HAS_NEWS), OK_HEAD);
     say(ready[1 + HAS_NEWS], "unsent", 6);
 }

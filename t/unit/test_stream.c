@@ -50,7 +50,7 @@ TEST(new_stream_is_blank)
     assert_int_equal(stream->state, H2X_STREAM_RECEIVING);
     assert_ptr_equal(stream->lock, lock);
     assert_non_null(stream->pool);
-    assert_null(stream->c2_pool);
+    assert_null(stream->job.c2_pool);
     assert_non_null(stream->changed);
     assert_true(apr_is_empty_table(stream->request.fields));
     h2x_stream_release(store, stream);
@@ -73,13 +73,13 @@ TEST(released_stream_is_blank_again)
                               apr_pool_cleanup_null);
     apr_table_add(stream->request.fields, "A", "b");
     apr_pool_create_unmanaged_ex(&p, NULL, NULL);
-    stream->in_trailers = apr_table_make(p, 2);
-    apr_table_add(stream->in_trailers, "X-Sum", "1");
+    stream->in.trailers = apr_table_make(p, 2);
+    apr_table_add(stream->in.trailers, "X-Sum", "1");
     h2x_lock_acquire(lock);
     h2x_stream_feed_locked(stream, "body", 4);
-    h2x_segments_add(&stream->out, "output", 6);
+    h2x_segments_add(&stream->out.row, "output", 6);
     h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED);
-    stream->is_closed = stream->in_ended = stream->out_ended = 1;
+    stream->is_closed = stream->in.ended = stream->out.ended = 1;
     stream->bytes_in = stream->bytes_out = 5;
     h2x_lock_release(lock);
     h2x_stream_release(store, stream);
@@ -89,11 +89,12 @@ TEST(released_stream_is_blank_again)
     assert_ptr_equal(again, stream);
     assert_int_equal(again->id, 3);
     assert_int_equal(again->state, H2X_STREAM_RECEIVING);
-    assert_false(again->is_closed || again->in_ended || again->out_ended);
-    assert_null(again->in_first);
-    assert_null(again->in_trailers);
-    assert_null(again->out.first);
-    assert_int_equal(again->out.bytes + again->bytes_in + again->bytes_out, 0);
+    assert_false(again->is_closed || again->in.ended || again->out.ended);
+    assert_null(again->in.first);
+    assert_null(again->in.trailers);
+    assert_null(again->out.row.first);
+    assert_int_equal(again->out.row.bytes + again->bytes_in
+                     + again->bytes_out, 0);
     assert_true(apr_is_empty_table(again->request.fields));
     h2x_stream_release(store, again);
 }
@@ -275,9 +276,9 @@ TEST(running_stream_is_not_released)
     stream->state = H2X_STREAM_RUNNING;
     expect_assert_failure(h2x_stream_release(store, stream));
     stream->state = H2X_STREAM_CLOSED;
-    stream->c2_pool = &c2_pool; /* its request was not ended */
+    stream->job.c2_pool = &c2_pool; /* its request was not ended */
     expect_assert_failure(h2x_stream_release(store, stream));
-    stream->c2_pool = NULL;
+    stream->job.c2_pool = NULL;
     h2x_stream_release(store, stream);
 }
 
@@ -386,7 +387,7 @@ TEST(waits_for_input)
     apr_thread_create(&thread, NULL, feed_later, stream, unit_pool);
     h2x_lock_acquire(lock);
     unit_raise(0);
-    while (!stream->in_first) {
+    while (!stream->in.first) {
         assert_int_equal(h2x_stream_wait_locked(stream, deadline),
                          APR_SUCCESS);
     }
