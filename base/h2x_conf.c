@@ -9,7 +9,8 @@
 
 #include "h2x.h"
 #include "h2x_conf.h"
-#include "h2x_push.h"
+#include "h2x_field.h"
+#include "h2x_link.h"
 
 #define UNSET APR_INT64_MIN
 
@@ -205,8 +206,7 @@ h2x_push_order h2x_conf_push_order(const server_rec *s, const char *type)
     for (i = orders ? orders->nelts - 1 : -1; i >= 0; --i) {
         const push_rule *rule = &APR_ARRAY_IDX(orders, i, push_rule);
 
-        if (strlen(rule->type) == len
-            && !ap_cstr_casecmpn(rule->type, type, len)) {
+        if (h2x_field_equals(type, len, rule->type)) {
             return rule->order;
         }
         if (!any && !strcmp(rule->type, "*")) {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include <apr_cstr.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 
@@ -23,6 +24,11 @@ static int is_one_of(const known_name *names, const char *name,
         }
     }
     return 0;
+}
+
+int h2x_field_equals(const char *token, apr_size_t len, const char *other)
+{
+    return len == strlen(other) && !apr_cstr_casecmpn(token, other, len);
 }
 
 int h2x_field_is_hop_by_hop(const char *name, apr_size_t len)

@@ -32,6 +32,12 @@ typedef struct h2x_head {
 char *h2x_field_name(apr_pool_t *p, const char *name, apr_size_t len);
 
 /**
+ * Compares a token with a 0-terminated one, without regard to case.
+ * @return nonzero when they are the same
+ */
+int h2x_field_equals(const char *token, apr_size_t len, const char *other);
+
+/**
  * Tells whether a field belongs to one connection only and has no place in
  * HTTP/2 (RFC 9113, section 8.2.2).
  */

@@ -11,6 +11,7 @@
 #include "h2x.h"
 #include "h2x_announce.h"
 #include "h2x_conf.h"
+#include "h2x_link.h"
 
 /* What to announce: a row of promises, and the fields of a hint. */
 typedef struct {

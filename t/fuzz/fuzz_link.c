@@ -10,6 +10,7 @@
 #include <apr_cstr.h>
 #include <apr_strings.h>
 
+#include "h2x_link.h"
 #include "h2x_push.h"
 
 static const h2x_resource bases[] = {

@@ -8,6 +8,7 @@
 
 #include <apr_strings.h>
 
+#include "h2x_link.h"
 #include "h2x_push.h"
 
 static const h2x_resource rfc_base = { "http", "a", "/b/c/d;p?q" };

@@ -9,6 +9,7 @@
 #include <apr_file_io.h>
 #include <apr_strings.h>
 
+#include "h2x_link.h"
 #include "h2x_push.h"
 
 /* Text in memory that ends just where it does. To be freed. */
