@@ -14,63 +14,25 @@
 
 #define UNSET APR_INT64_MIN
 
-/* One kind of value for each way in which directives are written. */
-typedef enum { KIND_FLAG, KIND_NUMBER, KIND_SECONDS } value_kind;
+/* What the argument of a directive of one value is. */
+typedef enum { KIND_FLAG, KIND_NUMBER, KIND_TIME } value_kind;
 
+/* The rule of a value: the cmd_data of its directive. */
 typedef struct {
-    const char *name;
     value_kind kind;
-    apr_int64_t min;
+    apr_int64_t min;    /* times are in microseconds */
     apr_int64_t max;
-    apr_int64_t preset;
+    const char *unit;   /* of a number; NULL: none */
+    apr_int64_t preset; /* without the directive */
 } rule;
 
-/* The rules of all values, and what holds where no directive is given. */
-static const rule rules[H2X_CONF_COUNT] = {
-    [H2X_DIRECT] = { "H2Direct", KIND_FLAG, 0, 1, -1 },
-    [H2X_MODERN_TLS_ONLY] = { "H2ModernTLSOnly", KIND_FLAG, 0, 1, 1 },
-    [H2X_MAX_SESSION_STREAMS] = { "H2MaxSessionStreams", KIND_NUMBER,
-                                  1, INT_MAX, 100 },
-    [H2X_WINDOW_SIZE] = { "H2WindowSize", KIND_NUMBER, 1024, INT_MAX, 65535 },
-    [H2X_STREAM_MAX_MEM_SIZE] = { "H2StreamMaxMemSize", KIND_NUMBER,
-                                  1024, INT_MAX, 65536 },
-    [H2X_MIN_WORKERS] = { "H2MinWorkers", KIND_NUMBER, 1, INT_MAX, -1 },
-    [H2X_MAX_WORKERS] = { "H2MaxWorkers", KIND_NUMBER, 1, INT_MAX, -1 },
-    [H2X_MAX_WORKER_IDLE] = { "H2MaxWorkerIdleSeconds", KIND_SECONDS,
-                              1, INT_MAX, 600 * APR_USEC_PER_SEC },
-    [H2X_TLS_WARM_UP_SIZE] = { "H2TLSWarmUpSize", KIND_NUMBER,
-                               0, APR_INT64_MAX, 64 * 1024 },
-    [H2X_TLS_COOL_DOWN_SECS] = { "H2TLSCoolDownSecs", KIND_NUMBER,
-                                 0, INT_MAX, 1 },
-    [H2X_MAX_DATA_FRAME_LEN] = { "H2MaxDataFrameLen", KIND_NUMBER,
-                                 0, INT_MAX, 0 },
-    [H2X_MAX_HEADER_BLOCK_LEN] = { "H2MaxHeaderBlockLen", KIND_NUMBER,
-                                   0, INT_MAX, 0 },
-    [H2X_OUTPUT_BUFFERING] = { "H2OutputBuffering", KIND_FLAG, 0, 1, 1 },
-    [H2X_PUSH_DIARY_SIZE] = { "H2PushDiarySize", KIND_NUMBER, 0, 65536, 256 },
-    [H2X_EARLY_HINTS] = { "H2EarlyHints", KIND_FLAG, 0, 1, -1 },
-    [H2X_PADDING] = { "H2Padding", KIND_NUMBER, 0, 8, 0 },
-    [H2X_MAX_STREAM_ERRORS] = { "H2MaxStreamErrors", KIND_NUMBER,
-                                0, INT_MAX, 8 },
-    [H2X_GUARD] = { "H2Guard", KIND_NUMBER, 0, INT_MAX, 100 },
-    [H2X_MIN_RATE] = { "H2MinRate", KIND_NUMBER, 0, INT_MAX, 100 },
-    [H2X_WEBSOCKETS] = { "H2WebSockets", KIND_FLAG, 0, 1, 0 },
-    [H2X_ORIGIN] = { "H2Origin", KIND_FLAG, 0, 1, -1 },
-    [H2X_SERIALIZE_HEADERS] = { "H2SerializeHeaders", KIND_FLAG, 0, 1, 0 },
-    [H2X_SESSION_EXTRA_FILES] = { "H2SessionExtraFiles", KIND_NUMBER,
-                                  0, INT_MAX, 0 },
-};
+/* The rows of the table of directives, which is at the end: those of the
+ * server's values by their keys, then those of the directory's, then the
+ * directives that are lists. */
+#define DIR_ROW(key) (H2X_CONF_COUNT + (key))
+#define LISTS_ROW (H2X_CONF_COUNT + H2X_DIR_CONF_COUNT)
 
-static const rule dir_rules[H2X_DIR_CONF_COUNT] = {
-    [H2X_STREAM_TIMEOUT] = { "H2StreamTimeout", KIND_SECONDS, 0, INT_MAX, -1 },
-    [H2X_COPY_FILES] = { "H2CopyFiles", KIND_FLAG, 0, 1, 0 },
-    [H2X_PUSH] = { "H2Push", KIND_FLAG, 0, 1, 1 },
-    [H2X_UPGRADE] = { "H2Upgrade", KIND_FLAG, 0, 1, 1 },
-    [H2X_PROXY_REQUESTS] = { "H2ProxyRequests", KIND_FLAG, 0, 1, 0 },
-};
-
-/* A configuration: its values in the order of the rules, and its lists,
- * NULL as long as they are empty. */
+/* A configuration: its values, and its lists, NULL while they are empty. */
 
 typedef struct {
     apr_int64_t values[H2X_CONF_COUNT];
@@ -167,18 +129,22 @@ static dir_conf *dir_of(const request_rec *r)
     return ap_get_module_config(r->per_dir_config, &h2x_module);
 }
 
+/* Returns a value, or what it is without its directive. */
+static apr_int64_t value_or_preset(apr_int64_t value, int row)
+{
+    const rule *rule = h2x_conf_directives[row].cmd_data;
+
+    return (value != UNSET) ? value : rule->preset;
+}
+
 apr_int64_t h2x_conf_get(const server_rec *s, h2x_conf_key key)
 {
-    apr_int64_t value = server_of(s)->values[key];
-
-    return (value != UNSET) ? value : rules[key].preset;
+    return value_or_preset(server_of(s)->values[key], key);
 }
 
 apr_int64_t h2x_conf_get_dir(const request_rec *r, h2x_dir_conf_key key)
 {
-    apr_int64_t value = dir_of(r)->values[key];
-
-    return (value != UNSET) ? value : dir_rules[key].preset;
+    return value_or_preset(dir_of(r)->values[key], DIR_ROW(key));
 }
 
 const apr_array_header_t *h2x_conf_origins(const server_rec *s)
@@ -216,32 +182,38 @@ h2x_push_order h2x_conf_push_order(const server_rec *s, const char *type)
     return any ? any->order : H2X_PUSH_AFTER;
 }
 
-/* The complaint about a value, which names all that is needed to mend it. */
-static const char *refuse(cmd_parms *cmd, const rule *rule, const char *arg)
+/* Returns an error that names directive, value, and what is allowed. */
+static const char *refuse(cmd_parms *cmd, const char *arg,
+                          const char *allowed)
 {
-    const char *allowed;
+    return apr_psprintf(cmd->pool, "%s '%s': must be %s", cmd->cmd->name, arg,
+                        allowed);
+}
+
+/* Says what a rule allows. */
+static const char *allowed_by(apr_pool_t *p, const rule *rule)
+{
+    const char *range;
 
     switch (rule->kind) {
     case KIND_FLAG:
-        allowed = "on or off";
-        break;
+        return "on or off";
     case KIND_NUMBER:
-        allowed = (rule->max == APR_INT64_MAX)
-            ? apr_psprintf(cmd->pool, "a number of %" APR_INT64_T_FMT
-                           " or more", rule->min)
-            : apr_psprintf(cmd->pool, "a number from %" APR_INT64_T_FMT
-                           " to %" APR_INT64_T_FMT, rule->min, rule->max);
-        break;
+        range = (rule->max == APR_INT64_MAX)
+            ? apr_psprintf(p, "of %" APR_INT64_T_FMT " or more", rule->min)
+            : apr_psprintf(p, "from %" APR_INT64_T_FMT " to %"
+                           APR_INT64_T_FMT, rule->min, rule->max);
+        return rule->unit
+            ? apr_pstrcat(p, "a number ", range, " (", rule->unit, ")", NULL)
+            : apr_pstrcat(p, "a number ", range, NULL);
     default:
-        allowed = apr_psprintf(cmd->pool, "%s time such as 30, 30s, 500ms "
-                               "or 2min", rule->min ? "a positive" : "a");
-        break;
+        return rule->min ? "a positive time such as 30, 30s, 500ms or 2min"
+                         : "a time such as 30, 30s, 500ms or 2min";
     }
-    return apr_psprintf(cmd->pool, "%s '%s': must be %s",
-                        rule->name, arg, allowed);
 }
 
-/* Is this a time as httpd writes it? Its own parser takes any ending. */
+/* Returns nonzero for a time with a unit that httpd documents. Its parser
+ * accepts any text that begins with one. */
 static int is_time(const char *arg)
 {
     static const char *const units[] = { "", "ms", "s", "mi", "min", "h" };
@@ -279,48 +251,48 @@ static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
             return NULL;
         }
         break;
-    case KIND_SECONDS:
+    case KIND_TIME:
         errno = 0; /* it is looked at, but not set to begin with */
         if (is_time(arg)
             && ap_timeout_parameter_parse(arg, &t, "s") == APR_SUCCESS
-            && t >= rule->min && t / APR_USEC_PER_SEC <= rule->max) {
+            && t >= rule->min && t <= rule->max) {
             *value = t;
             return NULL;
         }
         break;
     }
-    return refuse(cmd, rule, arg);
+    return refuse(cmd, arg, allowed_by(cmd->pool, rule));
 }
 
 static const char *set_server(cmd_parms *cmd, void *dir, const char *arg)
 {
-    const rule *rule = cmd->info;
+    apr_int64_t *values = server_of(cmd->server)->values;
 
     (void)dir;
-    return parse(cmd, rule, arg,
-                 &server_of(cmd->server)->values[rule - rules]);
-}
-
-/* For directives of mod_http2 that this engine has no use for. */
-static const char *set_idle(cmd_parms *cmd, void *dir, const char *arg)
-{
-    static int is_logged[H2X_CONF_COUNT];
-    const rule *rule = cmd->info;
-
-    if (!is_logged[rule - rules]) {
-        is_logged[rule - rules] = 1;
-        ap_log_error(APLOG_MARK, APLOG_INFO, 0, cmd->server,
-                     "%s has no effect in mod_h2x", rule->name);
-    }
-    return set_server(cmd, dir, arg);
+    return parse(cmd, cmd->info, arg,
+                 &values[cmd->cmd - h2x_conf_directives]);
 }
 
 static const char *set_dir(cmd_parms *cmd, void *dir, const char *arg)
 {
-    const rule *rule = cmd->info;
+    apr_int64_t *values = ((dir_conf *)dir)->values;
 
-    return parse(cmd, rule, arg,
-                 &((dir_conf *)dir)->values[rule - dir_rules]);
+    return parse(cmd, cmd->info, arg,
+                 &values[cmd->cmd - &h2x_conf_directives[DIR_ROW(0)]]);
+}
+
+/* For directives of mod_http2 that have no effect in this module. */
+static const char *set_unused(cmd_parms *cmd, void *dir, const char *arg)
+{
+    static int is_logged[H2X_CONF_COUNT];
+    int *mine = &is_logged[cmd->cmd - h2x_conf_directives];
+
+    if (!*mine) {
+        *mine = 1;
+        ap_log_error(APLOG_MARK, APLOG_INFO, 0, cmd->server,
+                     "%s has no effect in mod_h2x", cmd->cmd->name);
+    }
+    return set_server(cmd, dir, arg);
 }
 
 /* Adds an element to a list that is made when it is needed. */
@@ -337,9 +309,6 @@ static const char *set_push_priority(cmd_parms *cmd, void *dir,
                                      const char *weight)
 {
     static const char *const names[] = { "after", "before", "interleaved" };
-    static const rule weights = {
-        "H2PushPriority", KIND_NUMBER, 1, INT_MAX, 16
-    };
     const char *complaint = NULL;
     apr_int64_t value;
     push_rule *added;
@@ -354,14 +323,13 @@ static const char *set_push_priority(cmd_parms *cmd, void *dir,
         continue;
     }
     if (i == 3) {
-        return apr_psprintf(cmd->pool, "H2PushPriority '%s': must be after, "
-                            "before or interleaved", order);
+        return refuse(cmd, order, "after, before or interleaved");
     }
     if (weight && i == H2X_PUSH_BEFORE) {
-        return apr_psprintf(cmd->pool, "H2PushPriority '%s': before must be "
-                            "without a weight", weight);
+        return refuse(cmd, weight, "left out, as before is without a "
+                      "weight");
     }
-    if (weight && (complaint = parse(cmd, &weights, weight, &value))) {
+    if (weight && (complaint = parse(cmd, cmd->info, weight, &value))) {
         return complaint;
     }
     if (weight) {
@@ -388,21 +356,19 @@ static int is_host_name(const char *name)
 /* Any number of names: httpd's own splitting drops those past the 64th. */
 static const char *set_origin(cmd_parms *cmd, void *dir, const char *args)
 {
-    const rule *rule = &rules[H2X_ORIGIN];
     server_conf *conf = server_of(cmd->server);
     apr_int64_t *value = &conf->values[H2X_ORIGIN], flag;
     char *name = ap_getword_conf(cmd->pool, &args);
 
     (void)dir;
     conf->origins = NULL; /* what was said before is replaced */
-    if (!*args && !parse(cmd, rule, name, value)) {
+    if (!*args && !parse(cmd, cmd->info, name, value)) {
         return NULL;
     }
     *value = 1;
     do {
-        if (!is_host_name(name) || !parse(cmd, rule, name, &flag)) {
-            return apr_psprintf(cmd->pool, "H2Origin '%s': must be on, off, "
-                                "or names of hosts", name);
+        if (!is_host_name(name) || !parse(cmd, cmd->info, name, &flag)) {
+            return refuse(cmd, name, "on, off, or names of hosts");
         }
         ap_str_tolower(name);
         *(char **)add_to(cmd, &conf->origins, sizeof(char *)) = name;
@@ -421,13 +387,11 @@ static const char *add_resource(cmd_parms *cmd, void *dir, const char *arg1,
     h2x_push_resource *added;
 
     if (!link) {
-        return apr_psprintf(cmd->pool, "H2PushResource '%s': must be a URL "
-                            "or path", target);
+        return refuse(cmd, target, "a URL or path");
     }
     if ((critical && ap_cstr_casecmp(critical, "critical"))
         || (arg3 && !has_add)) {
-        return apr_psprintf(cmd->pool, "H2PushResource '%s': must be "
-                            "critical, or nothing", arg3 ? arg3 : critical);
+        return refuse(cmd, arg3 ? arg3 : critical, "critical, or nothing");
     }
     added = add_to(cmd, &((dir_conf *)dir)->resources, sizeof(*added));
     added->target = target;
@@ -442,13 +406,11 @@ static const char *add_hint(cmd_parms *cmd, void *dir, const char *name,
     h2x_hint *added;
 
     if (!*name || *ap_scan_http_token(name)) {
-        return apr_psprintf(cmd->pool, "H2EarlyHint '%s': must be the name "
-                            "of a header field", name);
+        return refuse(cmd, name, "the name of a header field");
     }
     if (*ap_scan_http_field_content(value)) {
-        return apr_psprintf(cmd->pool, "H2EarlyHint '%s': must be the value "
-                            "of a header field, without control characters",
-                            value);
+        return refuse(cmd, value, "the value of a header field, without "
+                      "control characters");
     }
     added = add_to(cmd, &((dir_conf *)dir)->hints, sizeof(*added));
     added->name = name;
@@ -456,76 +418,123 @@ static const char *add_hint(cmd_parms *cmd, void *dir, const char *name,
     return NULL;
 }
 
-#define SERVER(name, key, help) \
-    AP_INIT_TAKE1(name, set_server, (void *)&rules[key], RSRC_CONF, help)
-#define IDLE(name, key) \
-    AP_INIT_TAKE1(name, set_idle, (void *)&rules[key], RSRC_CONF, \
-                  "accepted for mod_http2's sake, without effect")
-#define DIRECTORY(name, key, where, help) \
-    AP_INIT_TAKE1(name, set_dir, (void *)&dir_rules[key], where, help)
+/*
+ * ---- the table of directives ----
+ *
+ * A row has all of a directive: its name, its rule (kind of value, limits,
+ * unit, default), where it is allowed, and its help text.
+ */
+
+#define RULE(...) ((void *)&(const rule){ __VA_ARGS__ })
+#define ON_OFF(preset) RULE(KIND_FLAG, 0, 1, NULL, preset)
+#define NUMBER(min, max, unit, preset) \
+    RULE(KIND_NUMBER, min, max, unit, preset)
+#define TIME(min, preset) \
+    RULE(KIND_TIME, min, apr_time_from_sec(INT_MAX), NULL, preset)
+
+#define SERVER(name, rule, help) \
+    AP_INIT_TAKE1(name, set_server, rule, RSRC_CONF, help)
+#define UNUSED(name, rule) \
+    AP_INIT_TAKE1(name, set_unused, rule, RSRC_CONF, \
+                  "of mod_http2: accepted, without effect")
+#define DIRECTORY(name, rule, where, help) \
+    AP_INIT_TAKE1(name, set_dir, rule, where, help)
 
 const command_rec h2x_conf_directives[] = {
-    SERVER("H2Direct", H2X_DIRECT,
-           "on to accept HTTP/2 by prior knowledge (the client's preface)"),
-    SERVER("H2ModernTLSOnly", H2X_MODERN_TLS_ONLY,
-           "off to allow TLS that RFC 9113, section 9.2, advises against"),
-    SERVER("H2MaxSessionStreams", H2X_MAX_SESSION_STREAMS,
-           "number of streams that a connection may have open at a time"),
-    SERVER("H2WindowSize", H2X_WINDOW_SIZE,
-           "bytes of request body that a client may send unasked"),
-    SERVER("H2StreamMaxMemSize", H2X_STREAM_MAX_MEM_SIZE,
-           "bytes of a response that are kept in memory for a slow client"),
-    SERVER("H2MinWorkers", H2X_MIN_WORKERS,
-           "number of worker threads that a child keeps"),
-    SERVER("H2MaxWorkers", H2X_MAX_WORKERS,
-           "number of worker threads that a child may have"),
-    SERVER("H2MaxWorkerIdleSeconds", H2X_MAX_WORKER_IDLE,
-           "time after which an idle worker thread ends"),
-    SERVER("H2TLSWarmUpSize", H2X_TLS_WARM_UP_SIZE,
-           "bytes sent in small TLS records on a new connection"),
-    SERVER("H2TLSCoolDownSecs", H2X_TLS_COOL_DOWN_SECS,
-           "seconds of silence after which TLS records are small again"),
-    SERVER("H2MaxDataFrameLen", H2X_MAX_DATA_FRAME_LEN,
-           "greatest payload of a DATA frame, 0 for the client's limit"),
-    SERVER("H2MaxHeaderBlockLen", H2X_MAX_HEADER_BLOCK_LEN,
-           "greatest size of a response's header block, 0 for the default"),
-    SERVER("H2OutputBuffering", H2X_OUTPUT_BUFFERING,
-           "off to send each write of a handler at once"),
-    DIRECTORY("H2StreamTimeout", H2X_STREAM_TIMEOUT, RSRC_CONF | ACCESS_CONF,
-              "time to wait for a client to send or take a part of a body"),
-    DIRECTORY("H2CopyFiles", H2X_COPY_FILES, OR_FILEINFO,
-              "on to read files at once instead of keeping them open"),
-    DIRECTORY("H2Push", H2X_PUSH, RSRC_CONF | OR_AUTHCFG,
-              "off to push nothing that responses announce"),
-    DIRECTORY("H2Upgrade", H2X_UPGRADE, RSRC_CONF | OR_AUTHCFG,
-              "off to refuse a change to h2c by Upgrade"),
-    DIRECTORY("H2ProxyRequests", H2X_PROXY_REQUESTS, OR_FILEINFO,
-              "on to take requests of a forward proxy, CONNECT among them"),
-    SERVER("H2WebSockets", H2X_WEBSOCKETS,
-           "on to accept WebSockets by extended CONNECT"),
-    AP_INIT_RAW_ARGS("H2Origin", set_origin, NULL, RSRC_CONF,
-                     "on, or names of hosts, to tell clients what else a "
-                     "connection may be used for"),
-    SERVER("H2Padding", H2X_PADDING,
-           "0 to 8: bits of the greatest padding that frames get"),
-    SERVER("H2MaxStreamErrors", H2X_MAX_STREAM_ERRORS,
-           "errors of a client that cost streams, before its connection goes"),
-    SERVER("H2Guard", H2X_GUARD,
-           "percent of the budgets against abuse, 0 for none"),
-    SERVER("H2MinRate", H2X_MIN_RATE,
-           "bytes of a body that a client must send or take each second"),
-    IDLE("H2SerializeHeaders", H2X_SERIALIZE_HEADERS),
-    IDLE("H2SessionExtraFiles", H2X_SESSION_EXTRA_FILES),
-    SERVER("H2PushDiarySize", H2X_PUSH_DIARY_SIZE,
-           "number of pushes that a connection remembers, 0 for none"),
-    AP_INIT_TAKE23("H2PushPriority", set_push_priority, NULL, RSRC_CONF,
-                   "a content type or *, and after, before or interleaved"),
-    AP_INIT_TAKE123("H2PushResource", add_resource, NULL,
-                    OR_FILEINFO | OR_AUTHCFG,
-                    "[add] URL [critical]: what to announce before a response"),
-    SERVER("H2EarlyHints", H2X_EARLY_HINTS,
-           "on to announce resources in 103 responses, off to send none"),
-    AP_INIT_TAKE2("H2EarlyHint", add_hint, NULL, OR_FILEINFO | OR_AUTHCFG,
-                  "name and value of a header field for 103 responses"),
+    [H2X_DIRECT] = SERVER(
+        "H2Direct", ON_OFF(-1),
+        "on to accept HTTP/2 by prior knowledge (the client's preface)"),
+    [H2X_MODERN_TLS_ONLY] = SERVER(
+        "H2ModernTLSOnly", ON_OFF(1),
+        "off to allow TLS that RFC 9113, section 9.2, advises against"),
+    [H2X_MAX_SESSION_STREAMS] = SERVER(
+        "H2MaxSessionStreams", NUMBER(1, INT_MAX, "streams", 100),
+        "number of streams that a connection may have open at a time"),
+    [H2X_WINDOW_SIZE] = SERVER(
+        "H2WindowSize", NUMBER(1024, INT_MAX, "bytes", 65535),
+        "bytes of a request body that a client may send before it is read"),
+    [H2X_STREAM_MAX_MEM_SIZE] = SERVER(
+        "H2StreamMaxMemSize", NUMBER(1024, INT_MAX, "bytes", 65536),
+        "bytes of a response that are kept in memory for a slow client"),
+    [H2X_MIN_WORKERS] = SERVER(
+        "H2MinWorkers", NUMBER(1, INT_MAX, "threads", -1),
+        "number of worker threads that a child keeps"),
+    [H2X_MAX_WORKERS] = SERVER(
+        "H2MaxWorkers", NUMBER(1, INT_MAX, "threads", -1),
+        "number of worker threads that a child may have"),
+    [H2X_MAX_WORKER_IDLE] = SERVER(
+        "H2MaxWorkerIdleSeconds", TIME(1, apr_time_from_sec(600)),
+        "time after which an idle worker thread ends"),
+    [H2X_TLS_WARM_UP_SIZE] = SERVER(
+        "H2TLSWarmUpSize", NUMBER(0, APR_INT64_MAX, "bytes", 64 * 1024),
+        "bytes sent in small TLS records on a new connection"),
+    [H2X_TLS_COOL_DOWN_SECS] = SERVER(
+        "H2TLSCoolDownSecs", NUMBER(0, INT_MAX, "seconds", 1),
+        "seconds without output after which TLS records are small again"),
+    [H2X_MAX_DATA_FRAME_LEN] = SERVER(
+        "H2MaxDataFrameLen", NUMBER(0, INT_MAX, "bytes", 0),
+        "greatest payload of a DATA frame, 0 for the client's limit"),
+    [H2X_MAX_HEADER_BLOCK_LEN] = SERVER(
+        "H2MaxHeaderBlockLen", NUMBER(0, INT_MAX, "bytes", 0),
+        "greatest size of a response's header block, 0 for the default"),
+    [H2X_OUTPUT_BUFFERING] = SERVER(
+        "H2OutputBuffering", ON_OFF(1),
+        "off to send each write of a handler at once"),
+    [H2X_PUSH_DIARY_SIZE] = SERVER(
+        "H2PushDiarySize", NUMBER(0, 65536, "pushes", 256),
+        "number of pushes that a connection remembers, 0 for none"),
+    [H2X_EARLY_HINTS] = SERVER(
+        "H2EarlyHints", ON_OFF(-1),
+        "on to announce resources in 103 responses, off to send none"),
+    [H2X_PADDING] = SERVER(
+        "H2Padding", NUMBER(0, 8, "bits", 0),
+        "n from 0 to 8: frames are padded with up to 2^n - 1 bytes"),
+    [H2X_MAX_STREAM_ERRORS] = SERVER(
+        "H2MaxStreamErrors", NUMBER(0, INT_MAX, "errors", 8),
+        "stream errors of a client after which its connection is closed"),
+    [H2X_GUARD] = SERVER(
+        "H2Guard", NUMBER(0, INT_MAX, "percent", 100),
+        "percent of the budgets against abuse, 0 for none"),
+    [H2X_MIN_RATE] = SERVER(
+        "H2MinRate", NUMBER(0, INT_MAX, "bytes a second", 100),
+        "bytes of a body that a client must send or read each second"),
+    [H2X_WEBSOCKETS] = SERVER(
+        "H2WebSockets", ON_OFF(0),
+        "on to accept WebSockets by extended CONNECT"),
+    [H2X_ORIGIN] = AP_INIT_RAW_ARGS(
+        "H2Origin", set_origin, ON_OFF(-1), RSRC_CONF,
+        "on, or names of hosts, to tell clients what else a connection may "
+        "be used for"),
+    [H2X_SERIALIZE_HEADERS] = UNUSED(
+        "H2SerializeHeaders", ON_OFF(0)),
+    [H2X_SESSION_EXTRA_FILES] = UNUSED(
+        "H2SessionExtraFiles", NUMBER(0, INT_MAX, "files", 0)),
+
+    [DIR_ROW(H2X_STREAM_TIMEOUT)] = DIRECTORY(
+        "H2StreamTimeout", TIME(0, -1), RSRC_CONF | ACCESS_CONF,
+        "time to wait for a client to send or read a part of a body"),
+    [DIR_ROW(H2X_COPY_FILES)] = DIRECTORY(
+        "H2CopyFiles", ON_OFF(0), OR_FILEINFO,
+        "on to read files at once instead of keeping them open"),
+    [DIR_ROW(H2X_PUSH)] = DIRECTORY(
+        "H2Push", ON_OFF(1), RSRC_CONF | OR_AUTHCFG,
+        "off to push nothing that responses announce"),
+    [DIR_ROW(H2X_UPGRADE)] = DIRECTORY(
+        "H2Upgrade", ON_OFF(1), RSRC_CONF | OR_AUTHCFG,
+        "off to refuse a change to h2c by Upgrade"),
+    [DIR_ROW(H2X_PROXY_REQUESTS)] = DIRECTORY(
+        "H2ProxyRequests", ON_OFF(0), OR_FILEINFO,
+        "on to accept requests of a forward proxy, CONNECT among them"),
+
+    [LISTS_ROW] = AP_INIT_TAKE23(
+        "H2PushPriority", set_push_priority,
+        NUMBER(1, INT_MAX, NULL, 16), RSRC_CONF,
+        "a content type or *, and after, before or interleaved"),
+    AP_INIT_TAKE123(
+        "H2PushResource", add_resource, NULL, OR_FILEINFO | OR_AUTHCFG,
+        "[add] URL [critical]: what to announce before a response"),
+    AP_INIT_TAKE2(
+        "H2EarlyHint", add_hint, NULL, OR_FILEINFO | OR_AUTHCFG,
+        "name and value of a header field for 103 responses"),
     { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL }
 };

@@ -1,6 +1,8 @@
 """A wrong value, or a directive in the wrong place, stops the start with a line
 that says what is allowed."""
 
+import re
+
 import pytest
 
 from lib.directives import (
@@ -48,6 +50,17 @@ def test_bad_value(configtest, name, value, allowed):
     said = " ".join(said.split())
     assert "%s '%s': must be" % (name, value) in said
     assert allowed in said
+
+
+@STRICT
+@pytest.mark.parametrize("name,unit", [
+    ("H2WindowSize", "bytes"), ("H2TLSCoolDownSecs", "seconds"),
+    ("H2MinRate", "bytes a second"), ("H2Guard", "percent")])
+def test_unit_of_a_number(configtest, name, unit):
+    accepted, said = configtest("%s -1" % name)
+    assert not accepted
+    assert re.search(r"%s '-1': must be a number from \d+ to \d+ \(%s\)"
+                     % (name, unit), " ".join(said.split()))
 
 
 @STRICT

@@ -372,18 +372,28 @@ def test_public_functions_are_defined(path):
 
 # --- directives ---
 
-def registered():
+def directive_rows():
+    """What each row of the table begins with, and the directive's name."""
     source = read("base/h2x_conf.c")
     table = source[source.index("h2x_conf_directives[]"):]
-    return re.findall(r'"(H2\w+)"', table)
+    return re.findall(r'^    (?:\[([^]]+)\] = )?\w+\(\s*"(H2\w+)"', table, re.M)
 
 
-def test_directives_have_rules():
-    source = read("base/h2x_conf.c")
-    before = source[:source.index("h2x_conf_directives[]")]
-    rules = set(re.findall(r'"(H2\w+)", KIND_', before))
-    own = set(re.findall(r'"(H2\w+) \'%s\': must be', before))
-    assert sorted(rules | own) == sorted(registered())
+def registered():
+    return [name for _, name in directive_rows()]
+
+
+def test_values_have_directives():
+    """Each key has its row: one that is missing would end the table there,
+    and one that is there twice would hide the other."""
+    enums = re.findall(r"^typedef enum \{([^}]*)\} h2x_(?:dir_)?conf_key;",
+                       read("include/h2x_conf.h"), re.M)
+    keys = re.findall(r"^    (H2X_\w+),", "".join(enums), re.M)
+    rows = [re.sub(r"^DIR_ROW\((\w+)\)$", r"\1", row)
+            for row, _ in directive_rows()]
+    lists = rows.index("LISTS_ROW")
+    assert sorted(rows[:lists]) == sorted(keys)
+    assert not any(rows[lists + 1:])
 
 
 def test_directives_are_in_readme():
