@@ -20,9 +20,9 @@ static ap_filter_rec_t *in_filter;
 typedef struct {
     h2x_stream *stream;
     apr_bucket_brigade *body; /* taken from the stream, not yet asked for */
-    int framed;  /* the body comes in chunks, as its length is unknown; */
-    int awaits_end; /* otherwise: trailers are announced, */
-    apr_off_t left; /* and so many bytes were not taken yet */
+    int is_chunked; /* HTTP_IN reads chunks; see h2x_filter_in_frame() */
+    int awaits_end; /* the length is known, and trailers are announced: */
+    apr_off_t left; /* so many bytes were not taken yet */
     int ended;   /* all of it is in the brigade */
 } in_ctx;
 
@@ -68,11 +68,11 @@ static void end_body(in_ctx *ctx, const apr_table_t *trailers)
     const apr_table_entry_t *entry = all ? (void *)all->elts : NULL;
     int i;
 
-    if (ctx->framed) {
+    if (ctx->is_chunked) {
         apr_brigade_puts(ctx->body, NULL, NULL, "0\r\n");
     }
     for (i = 0; all && i < all->nelts; ++i) {
-        if (ctx->framed) {
+        if (ctx->is_chunked) {
             apr_brigade_putstrs(ctx->body, NULL, NULL, entry[i].key, ": ",
                                 entry[i].val, "\r\n", NULL);
         }
@@ -81,7 +81,7 @@ static void end_body(in_ctx *ctx, const apr_table_t *trailers)
                           entry[i].val);
         }
     }
-    if (ctx->framed) {
+    if (ctx->is_chunked) {
         apr_brigade_puts(ctx->body, NULL, NULL, "\r\n");
     }
     ctx->ended = 1;
@@ -128,13 +128,13 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    if (len && ctx->framed) {
+    if (len && ctx->is_chunked) {
         apr_snprintf(line, sizeof(line), "%" APR_UINT64_T_HEX_FMT "\r\n",
                      (apr_uint64_t)len);
         add_line(ctx, line);
     }
     add_chunks(ctx, chunks);
-    if (len && ctx->framed) {
+    if (len && ctx->is_chunked) {
         add_line(ctx, "\r\n");
     }
     if (ended) {
@@ -237,18 +237,29 @@ void h2x_filter_in_register(void)
                                          AP_FTYPE_NETWORK);
 }
 
-void h2x_filter_in_add(conn_rec *c2, h2x_stream *stream)
+ap_filter_t *h2x_filter_in_add(conn_rec *c2, h2x_stream *stream)
 {
     in_ctx *ctx = apr_pcalloc(c2->pool, sizeof(*ctx));
-    const char *length;
 
     ctx->stream = stream;
     ctx->body = apr_brigade_create(c2->pool, c2->bucket_alloc);
-    length = apr_table_get(stream->request.fields, "Content-Length");
-    ctx->framed = stream->request.has_body && !length
-        && strcmp(stream->request.method, "CONNECT");
-    ctx->awaits_end = length
-        && apr_table_get(stream->request.fields, "Trailer")
-        && ap_parse_strict_length(&ctx->left, length);
-    ap_add_input_filter_handle(in_filter, ctx, NULL, c2);
+    return ap_add_input_filter_handle(in_filter, ctx, NULL, c2);
+}
+
+void h2x_filter_in_frame(ap_filter_t *f, request_rec *r)
+{
+    in_ctx *ctx = f->ctx;
+    const char *length = apr_table_get(r->headers_in, "Content-Length");
+
+    if (ctx->stream->job.tunnel) {
+        apr_table_unset(r->headers_in, "Content-Length");
+    }
+    else if (length) {
+        ctx->awaits_end = apr_table_get(r->headers_in, "Trailer")
+            && ap_parse_strict_length(&ctx->left, length);
+    }
+    else if (ctx->stream->request.has_body) {
+        ctx->is_chunked = 1;
+        apr_table_setn(r->headers_in, "Transfer-Encoding", "chunked");
+    }
 }

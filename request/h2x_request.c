@@ -308,22 +308,13 @@ static char *request_line(request_rec *r, const h2x_request_head *head)
                        " HTTP/2.0", NULL);
 }
 
-/* A request without Content-Length gets the framing that HTTP_IN reads. */
-static void announce_body(request_rec *r, const h2x_stream *stream)
-{
-    const h2x_request_head *head = &stream->request;
-
-    if (head->has_body && !stream->job.tunnel
-        && !apr_table_get(r->headers_in, "Content-Length")) {
-        apr_table_setn(r->headers_in, "Transfer-Encoding", "chunked");
-    }
-}
-
 /*
  * Fills a request_rec from the head, as ap_read_request() does from text.
+ * @param body_filter the one that the body will be read from
  * @return OK, or the status to refuse it with
  */
-static int read_head(request_rec *r, h2x_stream *stream)
+static int read_head(request_rec *r, h2x_stream *stream,
+                     ap_filter_t *body_filter)
 {
     h2x_request_head *head = &stream->request;
     int status = h2x_tunnel_begin(stream), refused;
@@ -353,7 +344,7 @@ static int read_head(request_rec *r, h2x_stream *stream)
         h2x_announce_begin(stream, r);
     }
     r->status = HTTP_OK;
-    announce_body(r, stream);
+    h2x_filter_in_frame(body_filter, r);
     if (!ap_check_request_header(r) && !status) {
         status = r->status;
     }
@@ -555,6 +546,7 @@ static void await_end(h2x_stream *stream)
 
 void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
 {
+    ap_filter_t *body_filter;
     conn_rec *c2;
     request_rec *r;
     int status;
@@ -562,7 +554,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
     stream->job.c2_pool = runner->c2_pool;
     runner->c2_pool = NULL;
     c2 = make_c2(stream, c1, runner);
-    h2x_filter_in_add(c2, stream);
+    body_filter = h2x_filter_in_add(c2, stream);
     h2x_filter_out_add(c2, stream);
     ap_run_pre_connection(c2, ap_get_conn_socket(c2));
     if (stream->request.has_body) {
@@ -574,7 +566,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
     stream->job.r = r;
     apply_config(stream, r);
     ap_run_pre_read_request(r, c2);
-    status = read_head(r, stream);
+    status = read_head(r, stream, body_filter);
     apply_config(stream, r);
     set_variables(r);
     ap_add_input_filter_handle(ap_http_input_filter_handle, NULL, r, c2);

@@ -106,6 +106,24 @@ def test_first_message_with_the_handshake(server):
         w.close()
 
 
+@pytest.mark.h2x_only("lets the backend take it for the request's body")
+@PROXIES
+@pytest.mark.parametrize("more", [[], [("trailer", "x-late")]],
+                         ids=["length", "length and trailers"])
+def test_framing_of_the_handshake(server, proxy, more):
+    """A Content-Length is none of the GET's that backends get: what it counts
+    are messages, which are not held back until the end."""
+    with server.h2() as c:
+        head_and_mask = 2 + 4
+        w = websocket.Socket(c, proxy + "/echo", [
+            ("content-length", str(head_and_mask + len("counted"))),
+            *more]).opened()
+        w.say("counted")
+        assert w.hear() == "counted"
+        c.data(w.id, b"", end=True)
+        c.wait(w.response)
+
+
 @pytest.mark.h2x_only("the message stays in httpd until the next comes")
 @pytest.mark.parametrize("path", ["/fake/greet", "/oldfake/greet"])
 def test_message_that_comes_with_the_answer(server, path):

@@ -206,6 +206,26 @@ def test_data_with_the_request(server, peers):
         assert (r.status, r.text) == (200, "earlybye")
 
 
+@pytest.mark.parametrize("fields", [
+    [("content-length", "5")],
+    [("content-length", "5"), ("trailer", "x-late")],
+    [("content-length", "0"), ("expect", "100-continue")],
+], ids=["length", "length and trailers", "expect"])
+def test_framing_of_the_request(server, peers, fields):
+    """RFC 9110, 9.3.6: a CONNECT has no content, whatever its fields say of
+    it.  What the client sends is not held back, and does not end there."""
+    with server.h2() as c:
+        r = c.start([(":method", "CONNECT"), (":authority", peers["echo"]),
+                     *fields], end=False)
+        c.wait_headers(r)
+        assert r.status == 200 and not r.done
+        for sent in (5, 10):
+            c.data(r.id, b"hello")
+            c.wait_body(r, sent)
+        c.data(r.id, b"", end=True)
+        assert c.wait(r).text == "hellohellobye"
+
+
 def test_peer_speaks_first(server, peers):
     with server.h2() as c:
         r = connect(c, peers["greet"])
