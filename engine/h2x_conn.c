@@ -61,6 +61,14 @@ static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
     return rv;
 }
 
+/* Writes what is to be logged. That may take long: others drive meanwhile. */
+static void write_lines_locked(h2x_drive *drive)
+{
+    h2x_drive_advance_locked(drive, H2X_TURN_WAITS);
+    h2x_lock_write_lines(&drive->lock);
+    h2x_drive_advance_locked(drive, H2X_TURN_TAKEN);
+}
+
 /*
  * Will the MPM wait for the client? When a child stops, event does not for a
  * connection that it has only just accepted: it may have counted none left.
@@ -204,14 +212,17 @@ void h2x_drive_run(h2x_drive *drive)
         if (has_work(drive)) {
             if (idle_steps > 1) {
                 /* better to lose one connection than a processor */
-                ap_log_cerror(APLOG_MARK, APLOG_ERR, 0, c1,
-                              "h2x(%s): no progress, closing: please report",
-                              c1->log_id);
+                h2x_log_locked(&drive->lock, APLOG_ERR, 0, c1,
+                               "h2x(%s): no progress, closing: please report",
+                               c1->log_id);
                 h2x_transfer_lose(drive);
             }
             continue;
         }
-        if (drive->queue.running) {
+        if (h2x_lock_has_lines(&drive->lock)) {
+            write_lines_locked(drive);
+        }
+        else if (drive->queue.running) {
             wait_locked(drive, -1);
         }
         else if (drive->gone || !rest_locked(drive)) {

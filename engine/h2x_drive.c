@@ -223,9 +223,9 @@ static void arm_for(h2x_drive *drive, apr_int16_t events)
                                       events);
 
     if (rv != APR_SUCCESS) {
-        ap_log_cerror(APLOG_MARK, APLOG_INFO, rv, drive->c1,
-                      "h2x(%s): cannot wait for the client, closing",
-                      drive->c1->log_id);
+        h2x_log_locked(&drive->lock, APLOG_INFO, rv, drive->c1,
+                       "h2x(%s): cannot wait for the client, closing",
+                       drive->c1->log_id);
         h2x_transfer_lose(drive);
     }
 }
@@ -293,8 +293,10 @@ static void delegate(h2x_drive *drive, h2x_turn event)
         return;
     }
     while (drive->offered < count) {
-        /* the thread that goes away looks itself for what is next */
-        int wakes = (event != H2X_TURN_DONE || drive->offered);
+        /* the thread that goes away looks itself for what is next, unless it
+         * may wait for the log */
+        int wakes = (event != H2X_TURN_DONE || drive->offered
+                     || h2x_lock_has_lines(&drive->lock));
 
         ++drive->offered;
         h2x_threads_offer(h2x_child_self->threads, &drive->entry, wakes);

@@ -305,9 +305,9 @@ static void on_deadline(void *baton)
         }
         h2x_session_each(drive->session, cancel_if_late, &search);
         if (search.late) {
-            ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, drive->c1,
-                          "h2x(%s): client takes no data or little of it, "
-                          "%d streams reset", drive->c1->log_id, search.late);
+            h2x_log_locked(&drive->lock, APLOG_INFO, 0, drive->c1,
+                           "h2x(%s): client takes no data or little of it, "
+                           "%d streams reset", drive->c1->log_id, search.late);
         }
         h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
@@ -396,14 +396,14 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
 }
 
 /* The MPM closes a connection with requests when its Timeout is over. */
-static void tell_of_timeout(const h2x_drive *drive)
+static void tell_of_timeout(h2x_drive *drive)
 {
     int streams = h2x_session_stream_count(drive->session);
 
     if (streams && !h2x_child_is_stopping()) {
-        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, drive->c1,
-                      "h2x(%s): closing: client takes no data, %d streams end",
-                      drive->c1->log_id, streams);
+        h2x_log_locked(&drive->lock, APLOG_INFO, 0, drive->c1, "h2x(%s): "
+                       "closing: client takes no data, %d streams end",
+                       drive->c1->log_id, streams);
     }
 }
 

@@ -317,7 +317,7 @@ void h2x_runner_work(void *baton, h2x_member *member)
 
 /*
  * May a request read for itself? Not when there are others: nobody would read
- * for them while it is busy with what has come.
+ * for them while it is busy with what has come. Nor when it may wait for a log.
  */
 static int may_fetch(const h2x_drive *drive)
 {
@@ -325,7 +325,8 @@ static int may_fetch(const h2x_drive *drive)
            && drive->queue.running == 1 && !drive->queue.ended_count
            && !h2x_queue_startable(&drive->queue) && !drive->gone
            && !drive->is_closing && !drive->pending_output
-           && !drive->c1->data_in_output_filters;
+           && !drive->c1->data_in_output_filters
+           && !h2x_lock_has_lines(&drive->lock);
 }
 
 /* Lets a request lead, and read. Returns 0 when that cannot be. */

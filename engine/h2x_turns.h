@@ -12,7 +12,7 @@
 /** What happens to a connection. */
 typedef enum {
     H2X_TURN_TAKEN,   /* its own thread has it, from now on or again */
-    H2X_TURN_WAITS,   /* its own thread waits until there is work for it */
+    H2X_TURN_WAITS,   /* its own thread waits: for work, or for the log */
     H2X_TURN_LEFT,    /* its own thread has given it to the MPM */
     H2X_TURN_READY,   /* one of the child's threads found its socket ready */
     H2X_TURN_FETCHES, /* the thread of a request reads its body itself */

@@ -125,7 +125,8 @@ struct h2x_session {
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 #define LOG(session, level, ...) \
-    ap_log_cerror(APLOG_MARK, level, 0, (session)->params.c1, __VA_ARGS__)
+    h2x_log_locked((session)->params.lock, level, 0, (session)->params.c1, \
+                   __VA_ARGS__)
 #define LOG_ID(session) (session)->params.c1->log_id
 
 /** Finds a stream, or NULL when it is none of ours any more. */

@@ -164,6 +164,32 @@ def test_blocked_log(stage, name):
     stage.best_of_runs(attack)
 
 
+@row(44, "a log that nobody reads: its own connection", needs="h2x", log=r"",
+     lines=MANY)
+@pytest.mark.parametrize("whose", ["connection", "child"])
+def test_beside_a_blocked_line(stage, whose):
+    """Lines about the connection itself wait; its other requests do not.
+    whose: the thread that serves it."""
+    pipe = pipes["errors"]
+    c = stage.connect(tls=True)
+    if whose == "child":
+        occupy(c)
+    with pipe.stopped():
+        refused = [c.get("/small.html", [("x", "v" * 9000)])
+                   for _ in range(60)]
+        wait_for(lambda: c.poll() or pipe.length() > pipe.SIZE - 300)
+        asked = []
+        with contextlib.suppress(h2raw.Timeout):
+            for _ in range(20):
+                asked.append(c.get("/small.html"))
+                c.wait(asked[-1], timeout=STUCK)
+        served = sum(r.done for r in asked)
+        stage.check(served == 20, "only %d of 20 are served", served)
+    c.wait(*refused, *asked)
+    stage.check({r.status for r in asked} == {200}, "%s", asked)
+    stage.tell("all are answered")
+
+
 class Records:
     """A socket for TLS, with records of a size."""
 

@@ -23,8 +23,7 @@ PARTS = {
     "h2x_stream": "stream", "h2x_stream_out": "stream",
     "h2x_push": "push",
     "h2x_filter": "request",
-    "h2x": "base", "h2x_clock": "base", "h2x_lock": "base",
-    "h2x_pages": "base",
+    "h2x": "base", "h2x_clock": "base", "h2x_pages": "base",
 }
 
 #: What all may use: log lines name the module by it.

@@ -20,6 +20,7 @@
 
 module AP_MODULE_DECLARE_DATA h2x_module;
 static server_rec server = {
+    .log = { .level = APLOG_DEBUG },
     .timeout = apr_time_from_sec(60),
     .keep_alive_timeout = apr_time_from_sec(5),
     .limit_req_line = 8190,
@@ -57,17 +58,25 @@ AP_DECLARE(void) ap_log_error_(const char *file UNUSED, int line UNUSED,
     va_end(args);
 }
 
+/* It may wait: for a pipe that nobody reads, for instance. */
 AP_DECLARE(void) ap_log_cerror_(const char *file UNUSED, int line UNUSED,
                                 int module_index UNUSED, int level UNUSED,
                                 apr_status_t status UNUSED,
-                                const conn_rec *c UNUSED,
-                                const char *format, ...)
+                                const conn_rec *c, const char *format, ...)
 {
+    connection *conn = (connection *)c;
     va_list args;
 
+    SIM_CHECK(!sim_locks_held(), "something is logged with a lock held");
+    SIM_CHECK(c->pool, "something is logged of a connection that is over");
     va_start(args, format);
     say(format, args);
     va_end(args);
+    if (sim_one_in(8)) {
+        ++conn->logs;
+        connection_pass(conn, sim_random(300 * 1000), 0);
+        --conn->logs;
+    }
 }
 
 AP_DECLARE(apr_socket_t *) ap_get_conn_socket(conn_rec *c)

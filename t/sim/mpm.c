@@ -110,6 +110,7 @@ void mpm_serve(connection *conn)
         }
     } while (goes_on);
     apr_pool_destroy(c1->pool);
+    c1->pool = NULL;
     leave_thread();
 }
 

@@ -326,13 +326,14 @@ static int has_open(const connection *conn)
     return count > 0;
 }
 
-/* How many threads are stuck with the lock of a connection, or for it. */
+/* How many threads are stuck: with the lock of a connection, for it, or in a
+ * log. */
 static int count_stuck(void)
 {
     int stuck = sim_waiting_for_mutexes(), i;
 
     for (i = 0; i < connection_count; ++i) {
-        stuck += connections[i]->stuck;
+        stuck += connections[i]->stuck + connections[i]->logs;
     }
     return stuck;
 }
@@ -363,8 +364,10 @@ static void check_progress(connection *conn, apr_interval_time_t time,
         conn->idle += is_busy ? 0 : time;
         conn->waits += time;
     }
+    /* that the client has left, may have been read */
     conn->unread = (net_is_readable(conn->socket) && !is_busy && !conn->stuck
-                    && conn->reasons == conn->handlers
+                    && (has_open(conn) || !conn->logs)
+                    && conn->reasons == conn->handlers + conn->logs
                     && !conn->waits_for_thread && !conn->is_over)
         ? conn->unread + time : 0;
     SIM_CHECK(conn->unread < NOTICE_MAX, "connection %d is not read",

@@ -35,6 +35,7 @@ typedef struct {
     int reasons;         /* why it may be slow: so many of those that have to
                           * do with it compute, or take their time, */
     int handlers;        /* so many among them are handlers, */
+    int logs;            /* so many write lines for the log, */
     int stuck;           /* and so many hold its lock */
     apr_interval_time_t idle; /* how long nothing has come of its requests
                                * without a reason, while no processor was used,

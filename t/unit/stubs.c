@@ -32,6 +32,7 @@ apr_int64_t unit_conf[H2X_CONF_COUNT];
 h2x_push_order unit_push_order;
 int unit_log_count;
 char unit_log_line[512];
+void (*unit_on_log)(void);
 apr_uint32_t unit_no_threads;
 
 static apr_pool_t *top;
@@ -81,6 +82,9 @@ AP_DECLARE(void) ap_log_cerror_(const char *file UNUSED, int line UNUSED,
     va_start(args, format);
     keep_line(format, args);
     va_end(args);
+    if (unit_on_log) {
+        unit_on_log();
+    }
 }
 
 #undef ap_thread_create

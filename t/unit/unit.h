@@ -55,6 +55,9 @@ extern h2x_push_order unit_push_order;
 extern int unit_log_count;
 extern char unit_log_line[512];
 
+/** Called when a line of a connection was logged, if it is set. */
+extern void (*unit_on_log)(void);
+
 /** Lets the start of threads fail; atomic. */
 extern apr_uint32_t unit_no_threads;
 
