@@ -58,7 +58,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
 
 static void end_input(h2x_session *session, h2x_stream *stream)
 {
-    stream->in.ended = 1;
+    h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
     if (!stream->in.bytes) {
         h2x_session_forget_window(session, stream);
     }
@@ -419,7 +419,7 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
     session->is_fresh = 0;
     session->last_id = stream->id;
     h2x_head_set(stream, first);
-    stream->in.ended = 1;
+    h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
     stream->limits.takes_push = h2x_session_takes_push(session);
     h2x_session_read_priority(session, stream);
     h2x_session_enqueue(session, stream);

@@ -267,6 +267,7 @@ h2x_stream *h2x_stream_acquire(h2x_stream_store *store, apr_int32_t id,
         return NULL;
     }
     APR_RING_ELEM_INIT(stream, link);
+    APR_RING_ELEM_INIT(stream, news);
     stream->id = id;
     stream->lock = lock;
     stream->request.fields = apr_table_make(stream->pool, 16);
@@ -328,6 +329,28 @@ void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state)
     stream->state = state;
 }
 
+void h2x_stream_advance_in_locked(h2x_stream *stream, h2x_input_state state)
+{
+    h2x_lock_check(stream->lock);
+    ap_assert(state > stream->in.state);
+    stream->in.state = state;
+}
+
+void h2x_stream_advance_sent_locked(h2x_stream *stream, h2x_sent sent)
+{
+    h2x_lock_check(stream->lock);
+    ap_assert(sent > stream->out.sent);
+    stream->out.sent = sent;
+}
+
+void h2x_stream_end_output_locked(h2x_stream *stream, h2x_output_end end)
+{
+    h2x_lock_check(stream->lock);
+    if (end > stream->out.end) {
+        stream->out.end = end;
+    }
+}
+
 apr_status_t h2x_stream_wait_locked(h2x_stream *stream, apr_time_t deadline)
 {
     apr_time_t left = deadline - h2x_clock_now();
@@ -340,8 +363,9 @@ void h2x_stream_wake_locked(h2x_stream *stream)
 {
     h2x_lock_check(stream->lock);
     apr_thread_cond_signal(stream->changed);
-    if (stream->has_signal && !stream->is_signalled) {
-        stream->is_signalled = (write(stream->signal[1], "!", 1) == 1);
+    if (stream->signal_state == H2X_SIGNAL_IDLE
+        && write(stream->signal[1], "!", 1) == 1) {
+        stream->signal_state = H2X_SIGNAL_GIVEN;
     }
 }
 
@@ -355,7 +379,7 @@ apr_status_t h2x_stream_open_signal(h2x_stream *stream)
 {
     int fds[2];
 
-    if (stream->has_signal) {
+    if (stream->signal_state != H2X_SIGNAL_NONE) {
         return APR_SUCCESS;
     }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds)
@@ -365,7 +389,7 @@ apr_status_t h2x_stream_open_signal(h2x_stream *stream)
     h2x_lock_acquire(stream->lock);
     stream->signal[0] = fds[0];
     stream->signal[1] = fds[1];
-    stream->has_signal = 1;
+    stream->signal_state = H2X_SIGNAL_IDLE;
     /* what is there already has been told to nobody */
     h2x_stream_wake_locked(stream);
     h2x_lock_release(stream->lock);
@@ -374,9 +398,9 @@ apr_status_t h2x_stream_open_signal(h2x_stream *stream)
 
 void h2x_stream_close_signal(h2x_stream *stream)
 {
-    if (stream->has_signal) {
+    if (stream->signal_state != H2X_SIGNAL_NONE) {
         h2x_lock_acquire(stream->lock);
-        stream->has_signal = 0;
+        stream->signal_state = H2X_SIGNAL_NONE;
         h2x_lock_release(stream->lock);
         close(stream->signal[0]);
         close(stream->signal[1]);
@@ -388,9 +412,9 @@ void h2x_stream_seen_locked(h2x_stream *stream)
     char c;
 
     h2x_lock_check(stream->lock);
-    if (stream->is_signalled) {
-        stream->is_signalled = (read(stream->signal[0], &c, 1) < 0
-                                && errno == EINTR);
+    if (stream->signal_state == H2X_SIGNAL_GIVEN
+        && (read(stream->signal[0], &c, 1) >= 0 || errno != EINTR)) {
+        stream->signal_state = H2X_SIGNAL_IDLE;
     }
 }
 
@@ -455,7 +479,8 @@ apr_status_t h2x_stream_feed_locked(h2x_stream *stream, const void *data,
 /* Is there something to take? */
 static int has_input(const h2x_stream *stream, apr_off_t whole)
 {
-    return stream->in.ended || stream->in.cut
+    return stream->in.state == H2X_INPUT_CUT
+           || stream->in.state == H2X_INPUT_ENDED
            || (stream->in.first && (whole < 0 || stream->in.bytes < whole));
 }
 
@@ -469,7 +494,7 @@ apr_status_t h2x_stream_await_input_locked(h2x_stream *stream,
     apr_status_t rv = APR_SUCCESS;
 
     while (rv == APR_SUCCESS && !has_input(stream, whole)) {
-        if (stream->is_closed) {
+        if (stream->in.state == H2X_INPUT_LOST) {
             return APR_ECONNABORTED;
         }
         if (block == APR_NONBLOCK_READ) {
@@ -499,7 +524,7 @@ apr_status_t h2x_stream_await_input_locked(h2x_stream *stream,
 static void pay_debt(h2x_stream *stream, apr_size_t len)
 {
     if (stream->in.debt) {
-        stream->in.debt = stream->out.responded ? 0
+        stream->in.debt = stream->out.sent != H2X_SENT_NOTHING ? 0
             : -h2x_guard_advance(-stream->in.debt, 0, len,
                                  stream->limits.min_rate);
     }
@@ -526,8 +551,8 @@ void h2x_stream_drop_input_locked(h2x_stream *stream)
     h2x_chunk *chunks;
     apr_size_t len = h2x_stream_take_locked(stream, &chunks);
 
-    if (len) {
-        stream->in.ended = 0; /* it is not whole */
+    if (len || stream->in.state == H2X_INPUT_OPEN) {
+        h2x_stream_advance_in_locked(stream, H2X_INPUT_LOST);
     }
     stream->wasted += len;
     free_chunks(chunks);
@@ -546,7 +571,8 @@ static apr_status_t await_room_locked(h2x_stream *stream)
     apr_time_t since = 0;
     apr_status_t rv = APR_SUCCESS;
 
-    while (rv == APR_SUCCESS && !stream->is_closed && !stream->out.ended
+    while (rv == APR_SUCCESS && !stream->is_closed
+           && stream->out.end == H2X_OUTPUT_GOES_ON
            && stream->owner->is_full_locked(stream->owner_baton, stream)) {
         if (!since) {
             since = h2x_clock_now();
@@ -573,7 +599,8 @@ static apr_status_t await_room_locked(h2x_stream *stream)
         stream->out.progress = since;
     }
     /* closed because all was sent is as good as sent */
-    return stream->is_closed && !stream->out.end_sent ? APR_ECONNABORTED : rv;
+    return stream->is_closed && stream->out.sent != H2X_SENT_END
+           ? APR_ECONNABORTED : rv;
 }
 
 apr_status_t h2x_stream_publish(h2x_stream *stream, h2x_pending *pending,
@@ -585,8 +612,7 @@ apr_status_t h2x_stream_publish(h2x_stream *stream, h2x_pending *pending,
     h2x_lock_acquire(stream->lock);
     h2x_stream_append_locked(stream, pending);
     h2x_segments_move(&stream->out.row, row);
-    stream->out.ended |= (end != H2X_OUTPUT_GOES_ON);
-    stream->out.failed |= (end == H2X_OUTPUT_FAILS);
+    h2x_stream_end_output_locked(stream, end);
     if (!stream->is_closed) {
         stream->owner->output_locked(stream->owner_baton, stream, flush);
     }

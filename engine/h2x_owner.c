@@ -89,7 +89,7 @@ static void on_output_locked(void *baton, h2x_stream *stream, int flush)
 
     h2x_session_output(drive->session, stream);
     if (flush || stream->out.row.memory >= stream->limits.max_memory
-        || (!drive->lead && (stream->out.ended
+        || (!drive->lead && (stream->out.end != H2X_OUTPUT_GOES_ON
                              || stream->out.row.bytes >= SEND_AT))) {
         h2x_drive_advance_locked(drive, H2X_TURN_OUTPUT);
     }
@@ -262,7 +262,7 @@ static void cancel_if_late(void *baton, h2x_stream *stream)
     if (stream->state != H2X_STREAM_DRAINING) {
         return;
     }
-    if (deadline <= search->now && !stream->out.failed
+    if (deadline <= search->now && stream->out.end < H2X_OUTPUT_FAILS
         && !h2x_session_waits_for_client(
                search->drive->session, stream,
                search->now - stream->limits.timeout)) {

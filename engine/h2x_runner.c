@@ -75,7 +75,8 @@ static void end_request(h2x_drive *drive, h2x_stream *stream,
     h2x_request_sum sum = {
         stream->bytes_in,
         stream->bytes_out + h2x_session_unsent(drive->session, stream),
-        !stream->out.end_sent && (stream->is_closed || stream->out.failed)
+        stream->out.sent != H2X_SENT_END
+            && (stream->is_closed || stream->out.end >= H2X_OUTPUT_FAILS)
     };
     h2x_c2_pool *c2_pool = stream->job.c2_pool;
 
@@ -113,7 +114,7 @@ static int own_output(h2x_drive *drive, h2x_stream *stream)
     }
     if (h2x_segments_own(&stream->out.row) != APR_SUCCESS) {
         h2x_stream_drop_output_locked(stream);
-        stream->out.failed = 1;
+        h2x_stream_end_output_locked(stream, H2X_OUTPUT_FAILS);
     }
     return 1;
 }
@@ -135,9 +136,8 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me)
         h2x_stream_close_signal(stream);
         h2x_lock_acquire(&drive->lock);
     }
-    if (!stream->out.ended) {
-        stream->out.ended = 1;
-        stream->out.failed = 1;
+    if (stream->out.end == H2X_OUTPUT_GOES_ON) {
+        h2x_stream_end_output_locked(stream, H2X_OUTPUT_FAILS);
         h2x_session_output(drive->session, stream);
     }
     if (own_output(drive, stream) && stream->job.c2_pool) {
@@ -151,7 +151,7 @@ static void run_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me)
     }
     else {
         h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
-        if (!stream->out.failed || !stream->out.progress) {
+        if (stream->out.end < H2X_OUTPUT_FAILS || !stream->out.progress) {
             stream->out.progress = h2x_clock_now();
         }
         h2x_drive_set_deadline(drive, stream->out.progress
@@ -353,8 +353,7 @@ void h2x_runner_fetch_locked(h2x_drive *drive, h2x_stream *stream)
         if (!may_fetch(drive)) {
             break;
         }
-        if (stream->in.received > had || stream->in.ended
-            || stream->is_closed) {
+        if (stream->in.received > had || stream->in.state != H2X_INPUT_OPEN) {
             /* if it is busy with that for long, it is looked at */
             h2x_drive_set_lead(drive, stream, h2x_clock_now());
             return;

@@ -25,10 +25,11 @@ static void on_tunnel_end(void *baton, h2x_member *member)
     (void)member;
     h2x_lock_acquire(&drive->lock);
     if (!stream->is_closed && recv(stream->signal[1], &c, 1, 0) == 0) {
-        stream->out.ended = 1;
-        if (stream->job.tunnel == H2X_TUNNEL_WEBSOCKET) {
+        h2x_stream_end_output_locked(stream, H2X_OUTPUT_ENDS);
+        if (stream->job.tunnel == H2X_TUNNEL_WEBSOCKET
+            && stream->in.state < H2X_INPUT_CUT) {
             /* the closing handshake is over (RFC 6455, section 7.1.1) */
-            stream->in.cut = 1;
+            h2x_stream_advance_in_locked(stream, H2X_INPUT_CUT);
             h2x_stream_wake_locked(stream);
         }
         h2x_session_output(drive->session, stream);

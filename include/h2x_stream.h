@@ -115,12 +115,37 @@ typedef struct h2x_pending {
     h2x_head *head;        /* NULL when there are just promises */
 } h2x_pending;
 
-/** How a piece of output ends. */
+/** How far a body has come; it only ever goes forward. */
+typedef enum {
+    H2X_INPUT_OPEN,
+    H2X_INPUT_CUT,   /* what is missing is not waited for: it ends here */
+    H2X_INPUT_ENDED, /* END_STREAM has come */
+    H2X_INPUT_LOST   /* the stream was closed before all of it was taken */
+} h2x_input_state;
+
+/** How output ends, as far as that is known; of two ends the later counts. */
 typedef enum {
     H2X_OUTPUT_GOES_ON,
     H2X_OUTPUT_ENDS,
-    H2X_OUTPUT_FAILS /* half-way: the stream will be reset */
+    H2X_OUTPUT_FAILS, /* half-way: the stream will be reset */
+    H2X_OUTPUT_NEEDS_HTTP11 /* so that the request is repeated over that */
 } h2x_output_end;
+
+/** How much of a response went to nghttp2; it only ever goes forward. */
+typedef enum {
+    H2X_SENT_NOTHING,  /* but interim heads */
+    H2X_SENT_HEAD,     /* the final one was submitted */
+    H2X_SENT_BODY,     /* all of the body was sent; the trailers are due */
+    H2X_SENT_TRAILERS, /* they were submitted */
+    H2X_SENT_END       /* END_STREAM went out */
+} h2x_sent;
+
+/** A pair of sockets that tells of news. */
+typedef enum {
+    H2X_SIGNAL_NONE, /* there is none */
+    H2X_SIGNAL_IDLE,
+    H2X_SIGNAL_GIVEN /* there is a byte to be read */
+} h2x_signal_state;
 
 typedef struct h2x_stream h2x_stream;
 
@@ -169,16 +194,16 @@ typedef struct h2x_stream_in {
     h2x_chunk *last;
     apr_off_t bytes;      /* in these */
     apr_off_t received;   /* in all; what came later than that is dropped */
-    int ended;            /* END_STREAM has come */
-    int cut;              /* or will not be waited for */
+    h2x_input_state state;
     apr_table_t *trailers; /* what came as such, in their own pool */
     apr_interval_time_t debt; /* how long the request's thread has waited for
                                * the client, that it has not yet made up for */
 } h2x_stream_in;
 
 /**
- * What goes out. The request's thread adds to it and says how it ends, the
- * driver takes from it and says what became of it; both hold the session's
+ * What goes out. The request's thread adds to it and says how it ends (`end`),
+ * the driver takes from it and says how far that is (`sent`): a response may
+ * have ended, or failed, before anything was sent. Both hold the session's
  * lock.
  */
 typedef struct h2x_stream_out {
@@ -187,13 +212,11 @@ typedef struct h2x_stream_out {
     h2x_pending *pending; /* not yet sent: interim heads, the final one */
     h2x_segments row;     /* the body, as far as it is there */
     h2x_head *trailers;
-    int ended;            /* there will be no more of it */
-    int failed;           /* it ends here, half-way */
-    int needs_http11;     /* the request must be repeated over HTTP/1.1 */
-    int responded;        /* the final head was submitted */
-    int trailers_due;     /* all else is sent, but the trailers */
-    int end_sent;         /* END_STREAM went out */
-    int was_reset;        /* RST_STREAM was submitted */
+    h2x_output_end end;
+    h2x_sent sent;
+    int was_reset;        /* RST_STREAM was submitted, whatever was sent: also
+                           * after the end, when nobody reads the rest of the
+                           * request (RFC 9113, section 8.1) */
     apr_time_t progress;  /* when enough of it was sent, or it was DRAINING,
                            * or the request's thread began to wait in vain */
     apr_time_t measured_at; /* since when it is measured what the client takes
@@ -248,12 +271,13 @@ typedef struct h2x_stream_job {
 struct h2x_stream {
     APR_RING_ENTRY(h2x_stream) link; /* in a queue of the engine */
     APR_RING_ENTRY(h2x_stream) all;  /* among all of the session */
-    APR_RING_ENTRY(h2x_stream) news; /* among those with new output */
-    int has_news;
+    APR_RING_ENTRY(h2x_stream) news; /* among those with new output; by
+                                      * itself when it has none */
     apr_int32_t id;
     apr_uint32_t number;  /* tells it from all that the child has now */
     h2x_stream_state state;
-    int is_closed;        /* for the client; its request may still run */
+    int is_closed;        /* for the client, which may close it in any state
+                           * of work, input or output */
     h2x_lock *lock;       /* the session's */
     const h2x_stream_owner *owner;
     void *owner_baton;
@@ -271,10 +295,8 @@ struct h2x_stream {
 
     /* what the request's thread waits for has come: any thread, lock held */
     apr_thread_cond_t *changed;
-    int has_signal;       /* is there a pair of sockets */
-    int signal[2];        /* the request's, with a byte to be read while there
-                           * is news, and the driver's */
-    int is_signalled;
+    int signal[2];        /* sockets: the request's and the driver's */
+    h2x_signal_state signal_state;
 
     h2x_stream_in in;
     h2x_stream_out out;
@@ -314,6 +336,13 @@ int h2x_stream_trim(h2x_stream_store **stores, int count);
 
 /** Changes the state, which must be a later one. Lock held. */
 void h2x_stream_advance_locked(h2x_stream *stream, h2x_stream_state state);
+
+/** The same for what came in, and for what was sent. Lock held. */
+void h2x_stream_advance_in_locked(h2x_stream *stream, h2x_input_state state);
+void h2x_stream_advance_sent_locked(h2x_stream *stream, h2x_sent sent);
+
+/** Says how the output ends, unless a later end is known. Lock held. */
+void h2x_stream_end_output_locked(h2x_stream *stream, h2x_output_end end);
 
 /**
  * Lets a runner wait until something has changed. Lock held.
@@ -387,8 +416,8 @@ apr_status_t h2x_stream_publish(h2x_stream *stream, h2x_pending *pending,
                                 h2x_segments *row, h2x_output_end end,
                                 int flush, apr_size_t *returned);
 
-/** Drops what the runner has not taken; the body ends there, half-way. Lock
- * held. */
+/** Drops what the runner has not taken; the body is lost, unless it was over
+ * and all taken. Lock held. */
 void h2x_stream_drop_input_locked(h2x_stream *stream);
 
 /** Drops what was not sent. Lock held. */

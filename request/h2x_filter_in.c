@@ -119,9 +119,9 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
     if (rv == APR_SUCCESS) {
         len = h2x_stream_take_locked(stream, &chunks);
         ctx->left -= len;
-        ended = stream->in.ended || stream->in.cut;
+        ended = (stream->in.state != H2X_INPUT_OPEN);
         /* until it has ended, more may come */
-        trailers = stream->in.ended ? stream->in.trailers : NULL;
+        trailers = ended ? stream->in.trailers : NULL;
         stream->owner->consumed_locked(stream->owner_baton, stream, len);
     }
     h2x_lock_release(stream->lock);

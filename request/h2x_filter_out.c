@@ -56,8 +56,7 @@ typedef struct {
     int status;             /* of the final head; 0: it was not read yet */
     int request_status;     /* of the request, at that time */
     request_rec *chunked;   /* the request, if it was r->chunked then */
-    int ended;
-    int failed;
+    h2x_output_end end;
     int refused;            /* an error was sent in place of it */
 } out_ctx;
 
@@ -76,10 +75,7 @@ static apr_status_t publish(out_ctx *ctx, int flush)
     apr_size_t returned;
     apr_status_t rv;
 
-    rv = h2x_stream_publish(stream, ctx->pending, &ctx->row,
-                            ctx->failed ? H2X_OUTPUT_FAILS
-                            : ctx->ended ? H2X_OUTPUT_ENDS
-                                         : H2X_OUTPUT_GOES_ON,
+    rv = h2x_stream_publish(stream, ctx->pending, &ctx->row, ctx->end,
                             flush || stream->limits.unbuffered, &returned);
     ctx->pending = NULL;
     ctx->next_pending = &ctx->pending;
@@ -91,12 +87,11 @@ static apr_status_t publish(out_ctx *ctx, int flush)
 /* Notes that the response ends here, half-way; the stream will be reset. */
 static void fail(out_ctx *ctx, const char *why)
 {
-    if (!ctx->failed && !ctx->ended) {
+    if (ctx->end == H2X_OUTPUT_GOES_ON) {
         ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, ctx->stream->job.c2,
                       "h2x(%s): response not complete: %s",
                       ctx->stream->job.c2->log_id, why);
-        ctx->failed = 1;
-        ctx->ended = 1;
+        ctx->end = H2X_OUTPUT_FAILS;
     }
 }
 
@@ -156,7 +151,7 @@ static void refuse(out_ctx *ctx, int level, int status, const char *why)
     pending->head = h2x_field_empty_response(stream->pool, status);
     pending->promises = NULL;
     ctx->status = status;
-    ctx->ended = 1;
+    ctx->end = H2X_OUTPUT_ENDS;
     ctx->refused = 1;
     if (r) {
         r->status = status; /* for the log, */
@@ -208,8 +203,8 @@ static void add_head(out_ctx *ctx, h2x_head *head)
         ctx->chunked = r;
     }
     if (head->status == HTTP_FORBIDDEN && wants_renegotiation(stream->job.r)) {
-        stream->out.needs_http11 = 1;
         fail(ctx, "TLS renegotiation needs HTTP/1.1");
+        ctx->end = H2X_OUTPUT_NEEDS_HTTP11;
     }
     length = h2x_field_find(head, "content-length");
     if (length && !stream->job.r->header_only
@@ -284,7 +279,7 @@ static apr_status_t add_memory(out_ctx *ctx, const char *data, apr_size_t len)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    while (len && rv == APR_SUCCESS && !ctx->ended) {
+    while (len && rv == APR_SUCCESS && ctx->end == H2X_OUTPUT_GOES_ON) {
         apr_size_t n = (len < PIECE_MAX) ? len : PIECE_MAX;
 
         if (!count_body(ctx, n)) {
@@ -329,7 +324,7 @@ static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
 /* Adds bytes that may begin with heads. */
 static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
 {
-    while (len && !ctx->status && !ctx->ended) {
+    while (len && !ctx->status && ctx->end == H2X_OUTPUT_GOES_ON) {
         apr_ssize_t used = read_head(ctx, data, len);
 
         if (used < 0) {
@@ -546,7 +541,9 @@ static void end_response(out_ctx *ctx)
         stream->out.trailers = h2x_field_trailers(stream->pool,
                                                   r->trailers_out);
     }
-    ctx->ended = 1;
+    if (ctx->end == H2X_OUTPUT_GOES_ON) {
+        ctx->end = H2X_OUTPUT_ENDS;
+    }
 }
 
 /*
@@ -558,7 +555,7 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
 {
     APR_BUCKET_REMOVE(b);
     ctx->stream->job.eor = b;
-    if (!ctx->ended) {
+    if (ctx->end == H2X_OUTPUT_GOES_ON) {
         if (ctx->status) {
             fail(ctx, "the handler gave up");
         }
@@ -596,7 +593,7 @@ static apr_status_t add_bucket(out_ctx *ctx, apr_bucket *b, int *flush)
         keep_eor(ctx, b);
     }
     else if (APR_BUCKET_IS_EOS(b)) {
-        if (!ctx->ended) {
+        if (ctx->end == H2X_OUTPUT_GOES_ON) {
             end_response(ctx);
         }
     }
@@ -606,7 +603,7 @@ static apr_status_t add_bucket(out_ctx *ctx, apr_bucket *b, int *flush)
     else if (APR_BUCKET_IS_FLUSH(b)) {
         *flush = 1;
     }
-    else if (!APR_BUCKET_IS_METADATA(b) && !ctx->ended) {
+    else if (!APR_BUCKET_IS_METADATA(b) && ctx->end == H2X_OUTPUT_GOES_ON) {
         return add_data(ctx, b);
     }
     return APR_SUCCESS;
@@ -616,7 +613,7 @@ static apr_status_t add_bucket(out_ctx *ctx, apr_bucket *b, int *flush)
  * may show that it has to be another one. */
 static int is_final_head_alone(const out_ctx *ctx)
 {
-    return ctx->final && !ctx->row.first && !ctx->ended
+    return ctx->final && !ctx->row.first && ctx->end == H2X_OUTPUT_GOES_ON
            && !ctx->stream->limits.unbuffered;
 }
 

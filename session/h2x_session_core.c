@@ -34,7 +34,8 @@ void h2x_session_enqueue(h2x_session *session, h2x_stream *stream)
 void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
 {
     stream->is_closed = 1;
-    if (!stream->in.ended || !stream->out.end_sent) {
+    if (stream->in.state != H2X_INPUT_ENDED
+        || stream->out.sent != H2X_SENT_END) {
         h2x_stream_drop_input_locked(stream);
     }
     h2x_session_forget_window(session, stream);

@@ -140,19 +140,16 @@ static APR_INLINE h2x_stream *h2x_session_stream(h2x_session *session,
 static APR_INLINE void h2x_session_add_news(h2x_session *session,
                                             h2x_stream *stream)
 {
-    if (!stream->has_news) {
+    if (APR_RING_NEXT(stream, news) == stream) { /* not among them yet */
         APR_RING_INSERT_TAIL(&session->news, stream, h2x_stream, news);
-        stream->has_news = 1;
     }
 }
 
 /** Takes that back. */
 static APR_INLINE void h2x_session_remove_news(h2x_stream *stream)
 {
-    if (stream->has_news) {
-        APR_RING_REMOVE(stream, news);
-        stream->has_news = 0;
-    }
+    APR_RING_REMOVE(stream, news); /* nothing, when it is not among them */
+    APR_RING_ELEM_INIT(stream, news);
 }
 
 /**

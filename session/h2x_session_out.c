@@ -70,10 +70,10 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
 
     free_len -= (free_len > (apr_size_t)session->padding_max)
         ? session->padding_max : 0;
-    if (!left && !stream->out.ended) {
+    if (!left && stream->out.end == H2X_OUTPUT_GOES_ON) {
         return NGHTTP2_ERR_DEFERRED;
     }
-    if (!left && stream->out.failed) {
+    if (!left && stream->out.end >= H2X_OUTPUT_FAILS) {
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     if (session->data_max && length > session->data_max) {
@@ -87,11 +87,11 @@ static ssize_t measure_data(nghttp2_session *ng, int32_t id, uint8_t *buf,
     if (left > (apr_off_t)length) {
         return (ssize_t)length;
     }
-    if (stream->out.ended && !stream->out.failed) {
+    if (stream->out.end == H2X_OUTPUT_ENDS) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
         if (stream->out.trailers) {
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            stream->out.trailers_due = 1;
+            h2x_stream_advance_sent_locked(stream, H2X_SENT_BODY);
             h2x_session_add_news(session, stream);
         }
     }
@@ -128,7 +128,7 @@ static int write_data(nghttp2_session *ng, nghttp2_frame *frame,
         memset(to + length, 0, padding - 1);
     }
     if (h2x_segments_read(&stream->out.row, to, length) != APR_SUCCESS) {
-        if (!stream->out.failed) {
+        if (stream->out.end < H2X_OUTPUT_FAILS) {
             LOG(session, APLOG_INFO, "h2x(%s-%d): cannot read a file as far "
                 "as its announced length", LOG_ID(session), stream->id);
         }
@@ -221,12 +221,30 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
         if ((frame->hd.type == NGHTTP2_HEADERS
              || frame->hd.type == NGHTTP2_DATA)
             && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
-            stream->out.end_sent = 1;
+            h2x_stream_advance_sent_locked(stream, H2X_SENT_END);
             h2x_session_note(session, H2X_EVENT_RESPONSE);
             h2x_session_add_news(session, stream);
         }
     }
     return 0;
+}
+
+/* Resets a stream, once. */
+static int reset(h2x_session *session, h2x_stream *stream, uint32_t code)
+{
+    if (stream->out.was_reset) {
+        return 0;
+    }
+    stream->out.was_reset = 1;
+    return nghttp2_submit_rst_stream(session->ng, NGHTTP2_FLAG_NONE,
+                                     stream->id, code);
+}
+
+/* Resets a stream whose response cannot be sent, or not as far as its end. */
+static int reset_failed(h2x_session *session, h2x_stream *stream)
+{
+    return reset(session, stream, stream->job.tunnel == H2X_TUNNEL_CONNECT
+                 ? NGHTTP2_CONNECT_ERROR : NGHTTP2_INTERNAL_ERROR);
 }
 
 static int is_interim(const nghttp2_headers *head)
@@ -255,10 +273,8 @@ static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
         if (is_interim(&frame->headers)) {
             return 0;
         }
-        stream->out.responded = 0;
-        stream->out.failed = 1;
-        stream->out.ended = 1;
-        h2x_session_add_news(session, stream);
+        h2x_stream_end_output_locked(stream, H2X_OUTPUT_FAILS);
+        return reset_failed(session, stream);
     }
     return 0;
 }
@@ -282,26 +298,19 @@ static int submit_head(h2x_session *session, h2x_stream *stream,
         return nghttp2_submit_headers(session->ng, NGHTTP2_FLAG_NONE,
                                       stream->id, NULL, session->nva, n, NULL);
     }
-    stream->out.responded = 1;
+    h2x_stream_advance_sent_locked(stream, H2X_SENT_HEAD);
     provider.source.ptr = stream;
     provider.read_callback = measure_data;
     return nghttp2_submit_response(session->ng, stream->id, session->nva, n,
-        (stream->out.ended && !stream->out.failed && !stream->out.row.bytes
+        (stream->out.end == H2X_OUTPUT_ENDS && !stream->out.row.bytes
          && !stream->out.trailers) ? NULL : &provider);
-}
-
-static int reset(h2x_session *session, h2x_stream *stream, uint32_t code)
-{
-    stream->out.was_reset = 1;
-    return nghttp2_submit_rst_stream(session->ng, NGHTTP2_FLAG_NONE,
-                                     stream->id, code);
 }
 
 static int submit_trailers(h2x_session *session, h2x_stream *stream)
 {
     int n = h2x_session_make_nva(session, stream->out.trailers, NULL);
 
-    stream->out.trailers_due = 0;
+    h2x_stream_advance_sent_locked(stream, H2X_SENT_TRAILERS);
     return (n < 0) ? NGHTTP2_ERR_NOMEM
                    : nghttp2_submit_trailer(session->ng, stream->id,
                                             session->nva, n);
@@ -350,7 +359,7 @@ static int submit(h2x_session *session, h2x_stream *stream)
     if (stream->out.was_reset) {
         return 0;
     }
-    if (stream->out.needs_http11) {
+    if (stream->out.end == H2X_OUTPUT_NEEDS_HTTP11) {
         return reset(session, stream, stream->promised_on
                      ? NGHTTP2_CANCEL : NGHTTP2_HTTP_1_1_REQUIRED);
     }
@@ -358,24 +367,23 @@ static int submit(h2x_session *session, h2x_stream *stream)
     if (stream->out.was_reset) {
         return rv;
     }
-    if (rv == 0 && stream->out.failed
-        && stream->job.tunnel == H2X_TUNNEL_CONNECT) {
-        return reset(session, stream, NGHTTP2_CONNECT_ERROR);
+    if (rv == 0 && stream->out.end == H2X_OUTPUT_FAILS
+        && (stream->job.tunnel == H2X_TUNNEL_CONNECT
+            || stream->out.sent == H2X_SENT_NOTHING)) {
+        return reset_failed(session, stream);
     }
-    if (rv == 0 && stream->out.failed && !stream->out.responded) {
-        return reset(session, stream, NGHTTP2_INTERNAL_ERROR);
-    }
-    if (rv == 0 && stream->out.trailers_due) {
+    if (rv == 0 && stream->out.sent == H2X_SENT_BODY) {
         return submit_trailers(session, stream);
     }
-    if (rv == 0 && stream->out.end_sent) {
+    if (rv == 0 && stream->out.sent == H2X_SENT_END) {
         /* nobody will read the rest of the body (RFC 9113, section 8.1) */
-        if (!stream->in.ended && stream->state >= H2X_STREAM_DRAINING) {
+        if (stream->in.state < H2X_INPUT_ENDED
+            && stream->state >= H2X_STREAM_DRAINING) {
             return reset(session, stream, NGHTTP2_NO_ERROR);
         }
         return 0;
     }
-    if (rv == 0 && stream->out.responded) {
+    if (rv == 0 && stream->out.sent != H2X_SENT_NOTHING) {
         h2x_session_check_outside(session);
         /* it says so when there is nothing to resume */
         nghttp2_session_resume_data(session->ng, stream->id);
@@ -487,7 +495,7 @@ apr_off_t h2x_session_unsent(const h2x_session *session,
     if (body) {
         size += body + (body + DATA_MAX - 1) / DATA_MAX * H2X_FRAME_HEAD_LEN;
     }
-    if (stream->out.trailers && !stream->out.end_sent) {
+    if (stream->out.trailers && stream->out.sent != H2X_SENT_END) {
         size += size_of_head(stream->out.trailers);
     }
     return size;

@@ -43,7 +43,7 @@ static int promise(h2x_session *session, h2x_stream *parent,
     stream->promised_on = parent->id;
     stream->is_critical = promise->is_critical;
     stream->priority = parent->priority;
-    stream->in.ended = 1;
+    h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
     ++session->promised_count;
     n = h2x_session_make_nva(session, h2x_head_promise(stream,
                                  parent->out.promising, promise), NULL);

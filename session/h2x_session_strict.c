@@ -198,8 +198,8 @@ static h2x_event judge_reset(h2x_session *session, int32_t id)
 {
     h2x_stream *stream = h2x_session_stream(session, id);
 
-    return (stream && !stream->out.responded) ? H2X_EVENT_RESET_EARLY
-                                          : H2X_EVENT_RESET_LATE;
+    return (stream && stream->out.sent == H2X_SENT_NOTHING)
+           ? H2X_EVENT_RESET_EARLY : H2X_EVENT_RESET_LATE;
 }
 
 /* ---- identifiers that were skipped (section 5.1.1) ---- */

@@ -146,7 +146,7 @@ void h2x_session_widen(h2x_session *session, h2x_stream *stream)
     const h2x_windows *windows = &session->windows;
     int32_t more;
 
-    if (stream->in.ended) {
+    if (stream->in.state == H2X_INPUT_ENDED) {
         h2x_session_forget_window(session, stream);
         return;
     }

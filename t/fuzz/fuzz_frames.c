@@ -286,8 +286,8 @@ static void end_request(job *one, int has_failed)
 {
     h2x_stream *stream = one->stream;
 
-    stream->out.ended = 1;
-    stream->out.failed = has_failed;
+    h2x_stream_end_output_locked(stream, has_failed ? H2X_OUTPUT_FAILS
+                                                    : H2X_OUTPUT_ENDS);
     wire_expect(stream->id, 0, !has_failed);
     if (stream->is_closed) {
         h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED);
@@ -357,7 +357,7 @@ static void answer(job *one, unsigned kind)
         say_promises(stream, fuzz_byte(), count);
         break;
     case ANSWER_HTTP11:
-        stream->out.needs_http11 = 1;
+        h2x_stream_end_output_locked(stream, H2X_OUTPUT_NEEDS_HTTP11);
         break;
     case ANSWER_CONNECT:
         stream->job.tunnel = H2X_TUNNEL_CONNECT;

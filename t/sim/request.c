@@ -135,14 +135,14 @@ static int read_body(h2x_stream *stream, request *q, apr_size_t enough)
         rv = h2x_stream_await_input_locked(stream, -1, APR_BLOCK_READ, -1);
         if (rv == APR_SUCCESS) {
             len = h2x_stream_take_locked(stream, &chunks);
-            has_ended = stream->in.ended || stream->in.cut;
+            has_ended = (stream->in.state != H2X_INPUT_OPEN);
             stream->owner->consumed_locked(stream->owner_baton, stream, len);
         }
         h2x_lock_release(stream->lock);
         sim_did_something("reads a body");
         check_chunks(q, chunks);
     }
-    if (rv == APR_SUCCESS && has_ended && stream->in.ended) {
+    if (rv == APR_SUCCESS && has_ended && stream->in.state == H2X_INPUT_ENDED) {
         SIM_CHECK(q->taken == q->upload, "request %d: %d bytes of its body "
                   "in place of %d", q->number, (int)q->taken, (int)q->upload);
     }

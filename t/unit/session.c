@@ -496,14 +496,18 @@ void say(h2x_stream *stream, const char *data, size_t len)
     h2x_lock_release(lock);
 }
 
-void end(h2x_stream *stream, int failed)
+void end_with(h2x_stream *stream, h2x_output_end how)
 {
     h2x_lock_acquire(lock);
-    stream->out.ended = 1;
-    stream->out.failed = failed;
+    h2x_stream_end_output_locked(stream, how);
     h2x_stream_advance_locked(stream, H2X_STREAM_DRAINING);
     h2x_session_output(session, stream);
     h2x_lock_release(lock);
+}
+
+void end(h2x_stream *stream, int failed)
+{
+    end_with(stream, failed ? H2X_OUTPUT_FAILS : H2X_OUTPUT_ENDS);
 }
 
 void respond(h2x_stream *stream, const char *data, size_t len)

@@ -109,6 +109,7 @@ void send_frame(int type, int flags, int32_t id, const void *payload,
 h2x_stream *run(int at);
 void say_head(h2x_stream *stream, const char *text);
 void say(h2x_stream *stream, const char *data, size_t len);
+void end_with(h2x_stream *stream, h2x_output_end how);
 void end(h2x_stream *stream, int failed);
 void respond(h2x_stream *stream, const char *data, size_t len);
 

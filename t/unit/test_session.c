@@ -45,7 +45,7 @@ TEST(reads_a_request)
     assert_int_equal(apr_table_elts(head->fields)->nelts, 1);
     assert_int_equal(head->status, 0);
     assert_false(head->has_body);
-    assert_true(ready[0]->in.ended);
+    assert_int_equal(ready[0]->in.state, H2X_INPUT_ENDED);
     assert_true(head->received > 0);
     assert_true(ready[0]->bytes_in > 9);
 }
@@ -272,7 +272,7 @@ TEST(reads_a_body)
     pump();
     assert_int_equal(ready_count, 1);
     assert_true(ready[0]->request.has_body);
-    assert_true(ready[0]->in.ended);
+    assert_int_equal(ready[0]->in.state, H2X_INPUT_ENDED);
     assert_int_equal(taken(run(0), to), 5);
     assert_memory_equal(to, "hello", 5);
 }
@@ -287,7 +287,7 @@ TEST(reads_a_body_as_it_comes)
     pump();
     stream = run(0);
     assert_int_equal(taken(stream, to), 3);
-    assert_false(stream->in.ended);
+    assert_int_equal(stream->in.state, H2X_INPUT_OPEN);
     uploads[0].data = "four";
     uploads[0].len = 4;
     uploads[0].ended = 1;
@@ -295,7 +295,7 @@ TEST(reads_a_body_as_it_comes)
     pump();
     assert_int_equal(taken(stream, to), 4);
     assert_memory_equal(to, "four", 4);
-    assert_true(stream->in.ended);
+    assert_int_equal(stream->in.state, H2X_INPUT_ENDED);
     assert_int_equal(ready_count, 1);
 }
 
@@ -322,7 +322,7 @@ TEST(body_is_held_back)
         pump();
     }
     assert_memory_equal(data, to, len);
-    assert_true(stream->in.ended);
+    assert_int_equal(stream->in.state, H2X_INPUT_ENDED);
     free(to);
 }
 
@@ -357,7 +357,7 @@ TEST(trailers_of_requests)
     run(0);
     nghttp2_submit_trailer(client, 1, fields, 2);
     pump();
-    assert_true(ready[0]->in.ended);
+    assert_int_equal(ready[0]->in.state, H2X_INPUT_ENDED);
     assert_int_equal(taken(ready[0], to), 4);
     assert_non_null(ready[0]->in.trailers);
     assert_string_equal(apr_table_get(ready[0]->in.trailers, "X-Sum"), "1");

@@ -202,14 +202,20 @@ TEST(reset_by_the_client)
     check_answer(7, 200, "fine", 4);
 }
 
+/* As often as anybody asks: with one RST_STREAM. */
 TEST(cancelled)
 {
+    apr_size_t queued;
+
     begin();
     ask();
     ask();
     pump();
     h2x_lock_acquire(lock);
     h2x_session_cancel(session, ready[0]);
+    queued = h2x_session_queue_size(session);
+    h2x_session_cancel(session, ready[0]);
+    assert_int_equal(h2x_session_queue_size(session), queued);
     h2x_lock_release(lock);
     pump();
     assert_int_equal(answers[0].reset, NGHTTP2_CANCEL);
@@ -281,8 +287,7 @@ TEST(needs_http11)
     begin();
     ask();
     pump();
-    run(0)->out.needs_http11 = 1;
-    end(ready[0], 1);
+    end_with(run(0), H2X_OUTPUT_NEEDS_HTTP11);
     pump();
     assert_int_equal(answers[0].reset, NGHTTP2_HTTP_1_1_REQUIRED);
     assert_int_equal(closed_count, 1);

@@ -244,8 +244,7 @@ TEST(no_errors_of_the_client)
             end(page, 1);                   /* INTERNAL_ERROR */
             break;
         case 1:
-            page->out.needs_http11 = 1;
-            end(page, 1);
+            end_with(page, H2X_OUTPUT_NEEDS_HTTP11);
             break;
         case 2:
             promise_one(page, "/style.css", OK_HEAD);

@@ -53,7 +53,7 @@ TEST(promise_is_a_request)
     head = &pushed->request;
     assert_int_equal(pushed->id, 2);
     assert_int_equal(pushed->promised_on, 1);
-    assert_true(pushed->in.ended);
+    assert_int_equal(pushed->in.state, H2X_INPUT_ENDED);
     assert_false(pushed->limits.takes_push);
     assert_string_equal(head->method, "GET");
     assert_string_equal(head->scheme, "https");

@@ -107,8 +107,7 @@ TEST(needs_http11)
 {
     begin();
     promise_a_style();
-    run(1)->out.needs_http11 = 1;
-    end(ready[1], 1);
+    end_with(run(1), H2X_OUTPUT_NEEDS_HTTP11);
     pump();
     assert_int_equal(answer_of(2)->status, 0);
     assert_int_equal(answer_of(2)->reset, NGHTTP2_CANCEL);

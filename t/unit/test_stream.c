@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <apr_thread_proc.h>
 
@@ -79,7 +81,10 @@ TEST(released_stream_is_blank_again)
     h2x_stream_feed_locked(stream, "body", 4);
     h2x_segments_add(&stream->out.row, "output", 6);
     h2x_stream_advance_locked(stream, H2X_STREAM_CLOSED);
-    stream->is_closed = stream->in.ended = stream->out.ended = 1;
+    h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
+    h2x_stream_advance_sent_locked(stream, H2X_SENT_END);
+    h2x_stream_end_output_locked(stream, H2X_OUTPUT_ENDS);
+    stream->is_closed = 1;
     stream->bytes_in = stream->bytes_out = 5;
     h2x_lock_release(lock);
     h2x_stream_release(store, stream);
@@ -89,7 +94,10 @@ TEST(released_stream_is_blank_again)
     assert_ptr_equal(again, stream);
     assert_int_equal(again->id, 3);
     assert_int_equal(again->state, H2X_STREAM_RECEIVING);
-    assert_false(again->is_closed || again->in.ended || again->out.ended);
+    assert_false(again->is_closed);
+    assert_int_equal(again->in.state, H2X_INPUT_OPEN);
+    assert_int_equal(again->out.sent, H2X_SENT_NOTHING);
+    assert_int_equal(again->out.end, H2X_OUTPUT_GOES_ON);
     assert_null(again->in.first);
     assert_null(again->in.trailers);
     assert_null(again->out.row.first);
@@ -268,6 +276,64 @@ TEST(states_do_not_go_back)
     h2x_stream_release(store, stream);
 }
 
+/* A body that comes, and what is sent, go forward too, in any steps. */
+TEST(directions_do_not_go_back)
+{
+    h2x_stream *stream = acquire(1);
+    volatile int from, to; /* a failed assertion jumps */
+
+    h2x_lock_acquire(lock);
+    for (from = H2X_INPUT_OPEN; from <= H2X_INPUT_LOST; ++from) {
+        for (to = H2X_INPUT_OPEN; to <= from; ++to) {
+            stream->in.state = from;
+            expect_assert_failure(h2x_stream_advance_in_locked(stream, to));
+            assert_int_equal(stream->in.state, from);
+        }
+        for (; to <= H2X_INPUT_LOST; ++to) {
+            stream->in.state = from;
+            h2x_stream_advance_in_locked(stream, to);
+            assert_int_equal(stream->in.state, to);
+        }
+    }
+    for (from = H2X_SENT_NOTHING; from <= H2X_SENT_END; ++from) {
+        for (to = H2X_SENT_NOTHING; to <= from; ++to) {
+            stream->out.sent = from;
+            expect_assert_failure(h2x_stream_advance_sent_locked(stream, to));
+            assert_int_equal(stream->out.sent, from);
+        }
+        for (; to <= H2X_SENT_END; ++to) {
+            stream->out.sent = from;
+            h2x_stream_advance_sent_locked(stream, to);
+            assert_int_equal(stream->out.sent, to);
+        }
+    }
+    h2x_lock_release(lock);
+    h2x_stream_release(store, stream);
+}
+
+/* Two may say how the output ends; the later end counts, whoever is first. */
+TEST(later_end_counts)
+{
+    h2x_stream *stream = acquire(1);
+    int one, other;
+
+    h2x_lock_acquire(lock);
+    for (one = H2X_OUTPUT_GOES_ON; one <= H2X_OUTPUT_NEEDS_HTTP11; ++one) {
+        for (other = H2X_OUTPUT_GOES_ON; other <= one; ++other) {
+            stream->out.end = H2X_OUTPUT_GOES_ON;
+            h2x_stream_end_output_locked(stream, one);
+            h2x_stream_end_output_locked(stream, other);
+            assert_int_equal(stream->out.end, one);
+            stream->out.end = H2X_OUTPUT_GOES_ON;
+            h2x_stream_end_output_locked(stream, other);
+            h2x_stream_end_output_locked(stream, one);
+            assert_int_equal(stream->out.end, one);
+        }
+    }
+    h2x_lock_release(lock);
+    h2x_stream_release(store, stream);
+}
+
 TEST(running_stream_is_not_released)
 {
     h2x_stream *stream = acquire(1);
@@ -291,6 +357,12 @@ TEST(lock_is_checked)
     expect_assert_failure(h2x_stream_feed_locked(stream, "x", 1));
     expect_assert_failure(h2x_stream_advance_locked(stream,
                                                     H2X_STREAM_QUEUED));
+    expect_assert_failure(h2x_stream_advance_in_locked(stream,
+                                                       H2X_INPUT_ENDED));
+    expect_assert_failure(h2x_stream_advance_sent_locked(stream,
+                                                         H2X_SENT_HEAD));
+    expect_assert_failure(h2x_stream_end_output_locked(stream,
+                                                       H2X_OUTPUT_ENDS));
     h2x_stream_release(store, stream);
 }
 #endif
@@ -413,6 +485,93 @@ TEST(waits_no_longer_than_told)
     h2x_stream_release(store, stream);
 }
 
+/* ---- a stream that is closed ---- */
+
+static void check_drop(h2x_input_state state, const char *body, int is_lost)
+{
+    h2x_stream *stream = acquire(1);
+
+    feed(stream, body, strlen(body));
+    h2x_lock_acquire(lock);
+    if (state != H2X_INPUT_OPEN) {
+        h2x_stream_advance_in_locked(stream, state);
+    }
+    h2x_stream_drop_input_locked(stream);
+    h2x_stream_drop_input_locked(stream); /* twice is the same */
+    assert_int_equal(stream->in.state, is_lost ? H2X_INPUT_LOST : state);
+    assert_int_equal(stream->in.bytes, 0);
+    assert_int_equal(stream->wasted, strlen(body));
+    assert_int_equal(h2x_stream_await_input_locked(stream, -1,
+                                                   APR_NONBLOCK_READ, -1),
+                     is_lost ? APR_ECONNABORTED : APR_SUCCESS);
+    h2x_lock_release(lock);
+    h2x_stream_release(store, stream);
+}
+
+/* Only a body that is over, and was taken, is whole then. */
+TEST(dropped_body_is_lost)
+{
+    check_drop(H2X_INPUT_OPEN, "", 1);
+    check_drop(H2X_INPUT_OPEN, "some", 1);
+    check_drop(H2X_INPUT_CUT, "", 0);
+    check_drop(H2X_INPUT_CUT, "some", 1);
+    check_drop(H2X_INPUT_ENDED, "", 0);
+    check_drop(H2X_INPUT_ENDED, "some", 1);
+}
+
+/* ---- the signal ---- */
+
+static int bytes_at(int fd)
+{
+    int count = -1;
+
+    assert_int_equal(ioctl(fd, FIONREAD, &count), 0);
+    return count;
+}
+
+TEST(signal_tells_of_news_once)
+{
+    h2x_stream *stream = acquire(1);
+
+    assert_int_equal(h2x_stream_open_signal(stream), APR_SUCCESS);
+    assert_int_equal(bytes_at(stream->signal[0]), 1);
+    feed(stream, "some", 4);
+    feed(stream, "more", 4);
+    assert_int_equal(bytes_at(stream->signal[0]), 1);
+    h2x_lock_acquire(lock);
+    h2x_stream_seen_locked(stream);
+    assert_int_equal(bytes_at(stream->signal[0]), 0);
+    h2x_stream_seen_locked(stream);
+    h2x_stream_wake_locked(stream);
+    h2x_lock_release(lock);
+    assert_int_equal(bytes_at(stream->signal[0]), 1);
+    h2x_stream_close_signal(stream);
+    h2x_stream_release(store, stream);
+}
+
+/* Its descriptors may be another's. */
+TEST(closed_signal_is_left_alone)
+{
+    h2x_stream *stream = acquire(1);
+    int fds[2], signal;
+
+    assert_int_equal(h2x_stream_open_signal(stream), APR_SUCCESS);
+    signal = stream->signal[0];
+    h2x_stream_close_signal(stream);
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(fds[0], signal);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    h2x_lock_acquire(lock);
+    h2x_stream_wake_locked(stream);
+    h2x_stream_seen_locked(stream);
+    h2x_lock_release(lock);
+    h2x_stream_close_signal(stream);
+    assert_int_equal(bytes_at(fds[0]), 1);
+    close(fds[0]);
+    close(fds[1]);
+    h2x_stream_release(store, stream);
+}
+
 #define STREAM_TEST(name) \
     cmocka_unit_test_setup_teardown(name, unit_setup, forget_store)
 
@@ -429,6 +588,8 @@ int main(void)
         STREAM_TEST(store_ends_with_streams_outside),
         STREAM_TEST(states_go_forward),
         STREAM_TEST(states_do_not_go_back),
+        STREAM_TEST(directions_do_not_go_back),
+        STREAM_TEST(later_end_counts),
         STREAM_TEST(running_stream_is_not_released),
 #ifdef H2X_DEBUG
         STREAM_TEST(lock_is_checked),
@@ -437,6 +598,9 @@ int main(void)
         STREAM_TEST(takes_large_bodies),
         STREAM_TEST(waits_for_input),
         STREAM_TEST(waits_no_longer_than_told),
+        STREAM_TEST(dropped_body_is_lost),
+        STREAM_TEST(signal_tells_of_news_once),
+        STREAM_TEST(closed_signal_is_left_alone),
     };
 
     return UNIT_RUN(tests);
