@@ -17,8 +17,8 @@
 /* ---- targets ---- */
 
 /*
- * Takes the port off an authority. Returns it, or the scheme's default: "",
- * when there is no scheme.
+ * Removes the port from an authority. Returns it, or the scheme's default; ""
+ * if there is no scheme.
  */
 static const char *split_port(const char *scheme, const char *authority,
                               apr_size_t *len)
@@ -55,8 +55,8 @@ int h2x_push_is_authority(const char *scheme, const char *authority,
 }
 
 /*
- * Takes scheme and authority off a reference, where they are those of the
- * base. Returns what is left, or NULL when it is of another origin.
+ * Removes scheme and authority from a reference. Returns the rest of it, or
+ * NULL if the origin is not that of the base.
  */
 static const char *strip_origin(apr_pool_t *p, const h2x_resource *base,
                                 const char *ref)
@@ -82,7 +82,7 @@ static const char *strip_origin(apr_pool_t *p, const h2x_resource *base,
     return (*ref == '/') ? ref : apr_pstrcat(p, "/", ref, NULL);
 }
 
-/* Removes the segments "." and ".." of a path (RFC 3986, section 5.2.4). */
+/* Removes dot segments from a path (RFC 3986, section 5.2.4). */
 static void remove_dots(char *path)
 {
     char *from = path, *to = path;
@@ -125,7 +125,7 @@ const char *h2x_push_resolve(apr_pool_t *p, const h2x_resource *base,
         base_len = 0;
     }
     else if (path_len) {
-        /* relative to the directory of the base */
+        /* relative to the base path up to its last slash */
         while (base_len && base->path[base_len - 1] != '/') {
             --base_len;
         }
@@ -140,7 +140,7 @@ const char *h2x_push_resolve(apr_pool_t *p, const h2x_resource *base,
     return strcmp(path, base->path) ? path : NULL;
 }
 
-/* ---- what a client wants ---- */
+/* ---- Accept-Push-Policy ---- */
 
 const char *h2x_push_method(const char *policy)
 {
@@ -169,7 +169,7 @@ static apr_uint64_t digest_of(const h2x_resource *resource)
     apr_uint64_t digest;
     int i;
 
-    /* each on its own, so that no part runs into the next */
+    /* each part by itself: joined, different parts might be the same text */
     for (i = 0; i < 3; ++i) {
         SHA256((const unsigned char *)parts[i], strlen(parts[i]), hashes[i]);
     }

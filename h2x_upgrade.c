@@ -19,14 +19,14 @@
 
 #define SETTINGS_FIELD "HTTP2-Settings"
 
-/* Of one of them (RFC 9113, section 6.5.1), and how many make sense. */
+/* Bytes of a setting (RFC 9113, section 6.5.1), and how many are accepted. */
 #define SETTING_LEN 6
 #define SETTINGS_MAX 32
 
 /* A request that asks for h2c, as the client sent it. */
 typedef struct {
     apr_table_t *fields;
-    apr_off_t length;        /* of its body */
+    apr_off_t length;        /* of its body, by Content-Length */
     h2x_first_request first;
 } kept_request;
 
@@ -49,8 +49,9 @@ static kept_request *kept_of(const request_rec *r)
 }
 
 /*
- * Is the body, if there is one, small enough to be read before the change?
- * The client sends all of it as HTTP/1.1.
+ * Returns nonzero if the body, which the client sends by HTTP/1.1, is small
+ * enough to be read before the change: by LimitRequestBody and
+ * H2StreamMaxMemSize.
  */
 static int is_body_small(request_rec *r, apr_off_t *len)
 {
@@ -68,8 +69,8 @@ static int is_body_small(request_rec *r, apr_off_t *len)
 }
 
 /*
- * Reads the client's settings: base64url without padding (RFC 7540, section
- * 3.2.1), of just one field; of two, httpd has made one with a comma.
+ * Decodes the client's settings: base64url without padding (RFC 7540, section
+ * 3.2.1), of exactly one field. httpd joins two with a comma, which is invalid.
  */
 static int read_settings(apr_pool_t *p, const char *text,
                          h2x_first_request *first)
@@ -110,7 +111,7 @@ int h2x_upgrade_is_possible(request_rec *r)
                             &kept->first);
 }
 
-/* Reads the body, which goes with the request. */
+/* Reads the request's body, for stream 1. */
 static apr_status_t read_body(request_rec *r, kept_request *kept)
 {
     h2x_first_request *first = &kept->first;
@@ -140,7 +141,7 @@ static apr_status_t read_body(request_rec *r, kept_request *kept)
     return rv;
 }
 
-/* What is left of a head without the Upgrade. */
+/* Removes the connection-specific fields, which HTTP/2 does not have. */
 static void drop_hop_by_hop(request_rec *r, apr_table_t *fields)
 {
     const char *listed = apr_table_get(fields, "Connection");
@@ -158,17 +159,18 @@ static void drop_hop_by_hop(request_rec *r, apr_table_t *fields)
 /* ---- leaving HTTP/1.1 ----
  *
  * httpd expects that a connection whose protocol was changed within a request
- * is served there, and closes it afterwards. With an MPM that keeps connections
- * without a thread, this one goes on as if it had changed between requests: the
- * request ends, and the MPM gives it to h2x_drive_run() at once, since
- * - it is kept alive: that is said again when the request goes, as httpd says
- *   otherwise after it was handled;
- * - there is more to be read, as far as httpd can see. */
+ * is served within that request, and closes it afterwards. With an MPM that
+ * keeps connections without a thread, this one goes on as if it had changed
+ * between requests: the request ends, and the MPM calls process_connection at
+ * once, which calls h2x_drive_run(). For that,
+ * - c->keepalive is AP_CONN_KEEPALIVE: set by a cleanup of the request's pool,
+ *   as httpd resets it after the handler;
+ * - a filter shows httpd more input, when it looks for another request. */
 
 static ap_filter_rec_t *peek_filter;
 
-/* Answers httpd, which looks for another request, with the beginning of what
- * the client says next. */
+/* Answers a speculative read of httpd, which looks for another request, with
+ * the first byte of the preface. */
 static apr_status_t answer_peek(ap_filter_t *f, apr_bucket_brigade *bb,
                                 ap_input_mode_t mode, apr_read_type_e block,
                                 apr_off_t readbytes)
@@ -205,7 +207,7 @@ void h2x_upgrade_run(request_rec *r)
     kept_request *kept = kept_of(r);
     apr_status_t rv;
 
-    r->eos_sent = 1; /* there is no response to it in HTTP/1.1 */
+    r->eos_sent = 1; /* it has no response over HTTP/1.1 */
     rv = read_body(r, kept);
     drop_hop_by_hop(r, kept->fields);
     kept->first.method = r->method;
@@ -215,8 +217,10 @@ void h2x_upgrade_run(request_rec *r)
         rv = h2x_drive_create(&conn->drive, c, &kept->first);
     }
     if (rv != APR_SUCCESS) {
+        h2x_drive_make_log_id(c);
         ap_log_rerror(APLOG_MARK, APLOG_INFO, rv, r,
-                      "h2x: Upgrade to h2c has failed");
+                      "h2x(%s): closing: Upgrade to h2c has failed",
+                      c->log_id);
         c->aborted = 1;
         return;
     }

@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * The change from HTTP/1.1 to h2c by Upgrade (RFC 7540, section 3.2), which
- * RFC 9113 has dropped and some clients still ask for. The connection thread.
+ * The change from HTTP/1.1 to h2c by Upgrade (RFC 7540, section 3.2). RFC 9113
+ * has removed it; some clients still use it. The connection's thread.
  */
 #ifndef H2X_UPGRADE_H
 #define H2X_UPGRADE_H
@@ -10,25 +10,26 @@
 #include <httpd.h>
 
 /**
- * Keeps the head of a request that asks for h2c, as the client sent it. To be
- * called before other modules change it.
+ * Keeps a copy of the head of a request that asks for h2c. To be called before
+ * other modules change it.
  */
 void h2x_upgrade_keep(request_rec *r);
 
-/** Tells whether a request may become the first of an HTTP/2 connection. */
+/** Returns nonzero if a request may become stream 1 of an HTTP/2 connection. */
 int h2x_upgrade_is_possible(request_rec *r);
 
-/** Registers a filter; from the module's own registration. */
+/** Registers a filter; at start-up. */
 void h2x_upgrade_register(void);
 
 /**
- * Begins with HTTP/2 on a connection whose client has been told so in answer
- * to a request, which is answered on stream 1. Serves it until it ends, or, if
- * the MPM can wait for it, has it come to h2x_drive_run() after the request.
+ * Starts HTTP/2 after the 101 response to a request, which is answered on
+ * stream 1. Serves the connection until it ends; or, if the MPM can wait for
+ * it, lets the MPM call process_connection, for h2x_drive_run(), after the
+ * request.
  */
 void h2x_upgrade_run(request_rec *r);
 
-/** Tells whether a request went on over HTTP/2, and is logged there. */
+/** Returns nonzero if a request went on as stream 1, which logs it. */
 int h2x_upgrade_was(const request_rec *r);
 
 #endif /* H2X_UPGRADE_H */

@@ -3,9 +3,9 @@
 /*
  * mod_h2x: HTTP/2 for Apache httpd.
  *
- * This file is where httpd meets the engine: the hooks that find out which
- * connections speak HTTP/2 and take them over. How they are then served is
- * told in h2x_drive.c.
+ * This file has the module's hooks and optional functions: which connections
+ * use HTTP/2, and what is to be done for their requests. How connections are
+ * served is described in h2x_drive.c.
  */
 
 #include <string.h>
@@ -42,22 +42,22 @@
 #include "h2x_session.h"
 #include "h2x_upgrade.h"
 
-/* What a client says first (RFC 9113, section 3.4). */
+/* The client's connection preface (RFC 9113, section 3.4). */
 static const char preface[] = NGHTTP2_CLIENT_MAGIC;
 #define PREFACE_LEN (sizeof(preface) - 1)
 
-/* How long to wait for the rest of it, before looking again. */
+/* How long one wait for more of the preface is, at most, in microseconds. */
 #define PEEK_STEP (500 * 1000)
 
 /* mod_ssl's hook, which its installed headers do not declare. */
 typedef int ssl_HOOK_pre_handshake_t(conn_rec *c, SSL *ssl, int is_proxy);
 
-/* Can this MPM serve more than one request at a time? */
+/* AP_MPMQ_IS_THREADED. Without threads, HTTP/2 is off. */
 static int is_threaded;
 
 /* ---- start-up ---- */
 
-/* Both modules would take the same connections. */
+/* Refuses to start with mod_http2, which would serve the same connections. */
 static int pre_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp)
 {
     (void)p;
@@ -118,7 +118,7 @@ static void child_stopping(apr_pool_t *p, int graceful)
 
 /* ---- which connections speak HTTP/2 ---- */
 
-/* Remembers the SSL of a connection, to ask it for its cipher. */
+/* Keeps the SSL of a connection, for is_acceptable(). */
 static int pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
 {
     if (!is_proxy && !c->master) {
@@ -127,7 +127,7 @@ static int pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
     return OK;
 }
 
-/* The cipher that was chosen; in the handshake it is not yet in use. */
+/* Returns the negotiated cipher, which during the handshake is pending. */
 static const SSL_CIPHER *chosen_cipher(const SSL *ssl)
 {
     const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
@@ -136,10 +136,9 @@ static const SSL_CIPHER *chosen_cipher(const SSL *ssl)
 }
 
 /*
- * RFC 9113, section 9.2, wants TLS 1.2 or later and, in 1.2, none of the
- * ciphers of its appendix A: those are the ones whose key exchange is not
- * ephemeral or that are not AEAD, which is how they are told here, and the
- * anonymous ones, which mod_ssl never takes.
+ * Returns nonzero for TLS as of RFC 9113, section 9.2: version 1.2 or later
+ * and, in 1.2, no cipher of appendix A. These are all ciphers without ephemeral
+ * key exchange or AEAD, and the anonymous ones, which mod_ssl does not allow.
  */
 static int is_modern(const SSL *ssl)
 {
@@ -158,7 +157,7 @@ static int is_modern(const SSL *ssl)
            || kx == NID_kx_dhe_psk || kx == NID_kx_any;
 }
 
-/* Is what was negotiated good enough for HTTP/2? */
+/* Returns nonzero if H2ModernTLSOnly allows HTTP/2 on a connection. */
 static int is_acceptable(conn_rec *c, const server_rec *s)
 {
     h2x_conn *conn = h2x_conn_get(c);
@@ -200,8 +199,8 @@ static int protocol_propose(conn_rec *c, request_rec *r, server_rec *s,
     return OK;
 }
 
-/* ALPN has chosen, within the TLS handshake; or Upgrade, within a request; or
- * the client has begun with the preface. */
+/* Called for HTTP/2 in three cases: by ALPN, within the TLS handshake; by
+ * Upgrade, within a request (r); by process_connection(), for the preface. */
 static int protocol_switch(conn_rec *c, request_rec *r, server_rec *s,
                            const char *protocol)
 {
@@ -227,8 +226,9 @@ static const char *protocol_get(const conn_rec *c)
 }
 
 /*
- * Looks at what the client says first, without taking it.
- * @return 1 when it is the preface of HTTP/2
+ * Reads the client's first bytes speculatively. Waits until they differ from
+ * the preface of HTTP/2, or for the server's Timeout.
+ * @return nonzero if they are the preface
  */
 static int peek_preface(conn_rec *c)
 {
@@ -250,10 +250,10 @@ static int peek_preface(conn_rec *c)
         apr_brigade_cleanup(bb);
         if (rv != APR_SUCCESS || memcmp(said, preface, len)
             || (has_more && len == had)) {
-            break; /* it is something else, or there is no more of it */
+            break; /* another protocol, or the end of the input */
         }
-        /* not for long: others may have a say in how long that takes, such as
-         * mod_reqtimeout, when they are asked again */
+        /* in short steps, as mod_reqtimeout and others apply their limits when
+         * the filters are read again */
         has_more = len < PREFACE_LEN && h2x_io_await(c, PEEK_STEP);
     } while (len < PREFACE_LEN && h2x_clock_now() < deadline);
     apr_brigade_destroy(bb);
@@ -261,7 +261,7 @@ static int peek_preface(conn_rec *c)
            && !memcmp(said, preface, len);
 }
 
-/* May a client begin with HTTP/2 on this connection (H2Direct)? */
+/* Returns nonzero if H2Direct allows prior knowledge on a connection. */
 static int allows_direct(conn_rec *c)
 {
     apr_int64_t direct = h2x_conf_get(c->base_server, H2X_DIRECT);
@@ -275,8 +275,8 @@ static int allows_direct(conn_rec *c)
 }
 
 /*
- * A connection is back from the MPM. No other module's hook has anything to
- * do: mod_ssl's would read from it, and take some of its pool each time.
+ * Continues with a connection that the MPM returns. The other hooks do not run:
+ * mod_ssl's would read from it, and allocate from its pool each time.
  */
 static int resume_connection(conn_rec *c)
 {
@@ -295,7 +295,7 @@ static int process_connection(conn_rec *c)
     apr_status_t rv;
 
     if (c->master) {
-        /* other hooks were asked to prepare a c2; the core's is not to read */
+        /* earlier hooks may prepare a c2; the core's must not read it */
         return conn && conn->stream ? OK : DECLINED;
     }
     if (is_threaded == AP_MPMQ_NOT_SUPPORTED) {
@@ -304,12 +304,12 @@ static int process_connection(conn_rec *c)
     if ((!conn || !conn->protocol) && c->keepalives == 0
         && !strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1)
         && allows_direct(c) && peek_preface(c)
-        /* the MPM's hook too: it takes its timeouts from that server */
+        /* also for the MPM, which takes its timeouts from the server */
         && ap_switch_protocol(c, NULL, c->base_server, protocol_for(c))
                == APR_SUCCESS) {
         conn = h2x_conn_get(c);
     }
-    /* a handshake may fail after ALPN; then mod_ssl has freed its SSL */
+    /* if the handshake failed after ALPN, mod_ssl has freed the SSL */
     if (!conn || !conn->protocol || c->aborted) {
         return DECLINED;
     }
@@ -320,7 +320,7 @@ static int process_connection(conn_rec *c)
     }
     if (rv != APR_SUCCESS) {
         ap_log_cerror(APLOG_MARK, APLOG_ERR, rv, c,
-                      "h2x(%s): cannot start a session", c->log_id);
+                      "h2x(%s): closing: cannot start HTTP/2", c->log_id);
         return !OK;
     }
     h2x_drive_run(conn->drive);
@@ -353,7 +353,7 @@ static int post_read_request(request_rec *r)
     return DECLINED;
 }
 
-/* A request is logged once: where it was answered. */
+/* Keeps a request with Upgrade from being logged here: stream 1 logs it. */
 static int log_transaction(request_rec *r)
 {
     return h2x_upgrade_was(r) ? DONE : DECLINED;
@@ -376,9 +376,8 @@ static int fixups(request_rec *r)
 }
 
 /*
- * The core offers all Protocols to clients of HTTP/1.1 in an Upgrade field.
- * HTTP/2 is not to be had by upgrading: browsers and proxies have broken on
- * that offer.
+ * Removes HTTP/2 from the Upgrade field in which the core offers all Protocols
+ * to clients of HTTP/1.1: some browsers and proxies fail on that offer.
  */
 static void withdraw_upgrade(request_rec *r)
 {
@@ -405,7 +404,7 @@ static void withdraw_upgrade(request_rec *r)
     }
 }
 
-/* For OPTIONS *, whose answer needs no handler. */
+/* For OPTIONS *, which is answered without a handler. */
 static int map_to_storage(request_rec *r)
 {
     if (!r->connection->master) {
@@ -417,9 +416,9 @@ static int map_to_storage(request_rec *r)
 static int before_handler(request_rec *r);
 
 /*
- * Runs the handler hooks that come after ours, which see the connection as
- * over HTTP/1.1. For all others it does not go on: else httpd would wait for
- * the rest of a body that no handler has read.
+ * Runs the handler hooks that come after ours. While they run, the connection's
+ * keepalive is as over HTTP/1.1; before and after, it is AP_CONN_CLOSE, so that
+ * httpd does not wait for the rest of a body that no handler has read.
  */
 static int run_handlers(request_rec *r)
 {
@@ -438,7 +437,7 @@ static int run_handlers(request_rec *r)
     return status;
 }
 
-/* The last that is asked before a handler runs, which it runs itself. */
+/* The first handler hook. Runs the others itself if they may wait. */
 static int before_handler(request_rec *r)
 {
     if (!r->connection->master) {
@@ -482,7 +481,7 @@ static char *http2_var_lookup(apr_pool_t *p, server_rec *s, conn_rec *c,
 }
 
 #if H2X_HAS_POLLFD
-/* For those who wait for a connection and others at a time. */
+/* For handlers that poll a connection and others at a time. */
 static apr_status_t http2_get_pollfd_from_conn(conn_rec *c,
                                                struct apr_pollfd_t *pfd,
                                                apr_interval_time_t *timeout)

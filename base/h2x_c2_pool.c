@@ -10,23 +10,23 @@
 
 #include "h2x_c2_pool.h"
 
-/* Free memory that a pool keeps which is one of many, in bytes. */
+/* Free memory, in bytes, that a pool keeps when FREE_MAX is not granted. */
 #define FREE_MIN (32 * 1024)
 
-/* The most that any keeps, if MaxMemFree sets no limit. */
+/* The most free memory, in bytes, that a pool keeps; less if MaxMemFree is. */
 #define FREE_MAX (2 * 1024 * 1024)
 
 APR_RING_HEAD(c2_pool_ring, h2x_c2_pool);
 
 struct h2x_c2_pools {
     apr_pool_t *pool;         /* parent of all */
-    apr_thread_mutex_t *lock; /* for that and all below */
-    struct c2_pool_ring unused; /* the last used first */
-    int count;     /* of these */
-    int least;     /* of that, since they were trimmed */
-    int kept_max;
-    int counted;   /* those that may keep much, in use or not */
-    int is_wide;   /* they are to be trimmed, and on_wide() was called */
+    apr_thread_mutex_t *lock; /* for the parent and all fields below */
+    struct c2_pool_ring unused; /* the most recently used one first */
+    int count;     /* number of pools in `unused` */
+    int least;     /* lowest `count` since h2x_c2_pools_trim() */
+    int kept_max;  /* limit of `count` */
+    int counted;   /* pools, in use or not, that may keep free_max() bytes */
+    int is_wide;   /* on_wide() was called, and trimming is not complete */
     void (*on_wide)(void *baton);
     void *baton;
 };
@@ -38,9 +38,9 @@ static apr_size_t free_max(void)
 }
 
 /*
- * Makes a pool with an allocator of its own. Its parent is guarded by our
- * lock, and it needs one: code in APR-util goes up to the topmost pool to keep
- * there what shall live as long as the process.
+ * Makes a pool with an allocator of its own. It has a parent, which our lock
+ * guards, as APR-util searches for the topmost pool, to allocate there what
+ * lives as long as the process.
  */
 static h2x_c2_pool *make_locked(h2x_c2_pools *pools)
 {
@@ -64,7 +64,7 @@ static h2x_c2_pool *make_locked(h2x_c2_pools *pools)
     return made;
 }
 
-/* Lets a pool keep much memory, if not too many do. */
+/* Lets a pool keep free_max() bytes, unless 2 * kept_max pools do already. */
 static void count_locked(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
 {
     c2_pool->is_counted = (pools->counted < 2 * pools->kept_max);
@@ -80,7 +80,7 @@ static void destroy_locked(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
     free(c2_pool);
 }
 
-/* Takes one out of those that are not in use. */
+/* Removes a pool from those that are not in use. */
 static h2x_c2_pool *take_locked(h2x_c2_pools *pools, h2x_c2_pool *c2_pool)
 {
     APR_RING_REMOVE(c2_pool, link);
@@ -170,7 +170,7 @@ int h2x_c2_pools_trim(h2x_c2_pools *pools)
     apr_thread_mutex_lock(pools->lock);
     for (surplus = pools->least; surplus > 0 && pools->count > 1; --surplus) {
         destroy_locked(pools, take_last_locked(pools));
-        /* that takes time, and others may wait for a pool */
+        /* let waiting threads get a pool: destroying one takes time */
         apr_thread_mutex_unlock(pools->lock);
         apr_thread_mutex_lock(pools->lock);
     }

@@ -32,12 +32,13 @@ typedef struct {
 #define DIR_ROW(key) (H2X_CONF_COUNT + (key))
 #define LISTS_ROW (H2X_CONF_COUNT + H2X_DIR_CONF_COUNT)
 
-/* A configuration: its values, and its lists, NULL while they are empty. */
+/* A configuration: values, UNSET without their directives, and lists, NULL
+ * while they are empty. */
 
 typedef struct {
     apr_int64_t values[H2X_CONF_COUNT];
-    apr_array_header_t *orders; /* push_rule; later ones win */
-    apr_array_header_t *origins; /* char *; they belong to H2X_ORIGIN */
+    apr_array_header_t *orders; /* push_rule; a later one overrides */
+    apr_array_header_t *origins; /* char *; names in H2Origin */
 } server_conf;
 
 typedef struct {
@@ -252,7 +253,7 @@ static const char *parse(cmd_parms *cmd, const rule *rule, const char *arg,
         }
         break;
     case KIND_TIME:
-        errno = 0; /* it is looked at, but not set to begin with */
+        errno = 0; /* the parser checks it, but does not clear it */
         if (is_time(arg)
             && ap_timeout_parameter_parse(arg, &t, "s") == APR_SUCCESS
             && t >= rule->min && t <= rule->max) {
@@ -295,7 +296,7 @@ static const char *set_unused(cmd_parms *cmd, void *dir, const char *arg)
     return set_server(cmd, dir, arg);
 }
 
-/* Adds an element to a list that is made when it is needed. */
+/* Adds an element to a list, which is made if it is NULL. */
 static void *add_to(cmd_parms *cmd, apr_array_header_t **list, int size)
 {
     if (!*list) {
@@ -334,8 +335,8 @@ static const char *set_push_priority(cmd_parms *cmd, void *dir,
     }
     if (weight) {
         ap_log_error(APLOG_MARK, APLOG_INFO, 0, cmd->server,
-                     "H2PushPriority '%s': weights have no effect, what is "
-                     "of one priority is sent in turn", weight);
+                     "H2PushPriority: weight %s has no effect, pushes of the "
+                     "same priority are sent in turn", weight);
     }
     added = add_to(cmd, &server_of(cmd->server)->orders, sizeof(*added));
     added->type = type;
@@ -343,7 +344,7 @@ static const char *set_push_priority(cmd_parms *cmd, void *dir,
     return NULL;
 }
 
-/* Is this the name of a host, without any wildcard? */
+/* Returns nonzero for the name of a host, without wildcard. */
 static int is_host_name(const char *name)
 {
     apr_size_t len = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -353,7 +354,7 @@ static int is_host_name(const char *name)
            && name[len - 1] != '.' && !strstr(name, "..");
 }
 
-/* Any number of names: httpd's own splitting drops those past the 64th. */
+/* Takes any number of names; TAKE_ARGV would drop those past the 64th. */
 static const char *set_origin(cmd_parms *cmd, void *dir, const char *args)
 {
     server_conf *conf = server_of(cmd->server);
@@ -361,7 +362,7 @@ static const char *set_origin(cmd_parms *cmd, void *dir, const char *args)
     char *name = ap_getword_conf(cmd->pool, &args);
 
     (void)dir;
-    conf->origins = NULL; /* what was said before is replaced */
+    conf->origins = NULL; /* the directive replaces an earlier one */
     if (!*args && !parse(cmd, cmd->info, name, value)) {
         return NULL;
     }

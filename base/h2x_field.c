@@ -76,7 +76,7 @@ char *h2x_field_name(apr_pool_t *p, const char *name, apr_size_t len)
     return copy;
 }
 
-/* Joins all values of Cookie into the first one, in one pass. */
+/* Joins all values of Cookie with "; ", in one pass. */
 static void join_cookies(apr_pool_t *p, apr_table_t *fields)
 {
     const apr_array_header_t *all = apr_table_elts(fields);
@@ -108,7 +108,7 @@ void h2x_field_join(apr_pool_t *p, apr_table_t *fields)
     apr_table_compress(fields, APR_OVERLAP_TABLES_MERGE);
 }
 
-/* Cuts the next line out of a text; ends it with 0 in place of CRLF. */
+/* Returns the next line, with 0 in place of CRLF; NULL: no line is complete. */
 static char *next_line(char **text, char *end)
 {
     char *line = *text;
@@ -125,7 +125,7 @@ static char *next_line(char **text, char *end)
     return line;
 }
 
-/* Reads "HTTP/1.1 200 OK". Returns 0 when it is something else. */
+/* Returns the code of a status line, or 0 if it is malformed. */
 static int parse_status_line(const char *line)
 {
     const char *s;
@@ -140,10 +140,10 @@ static int parse_status_line(const char *line)
 }
 
 /*
- * Makes a field of a name and a value, in place. Names are ASCII, whatever the
- * locale says.
- * @return 0 when HTTP/2 cannot carry it (RFC 9113, section 8.2.1): httpd
- *         looks at the final heads only
+ * Makes a field of a name and a value, in place. Case is changed in ASCII
+ * only, whatever the locale is.
+ * @return 0 when the field is malformed in HTTP/2 (RFC 9113, section 8.2.1);
+ *         httpd checks the heads of final responses only
  */
 static int set_field(h2x_field *field, char *name, char *value)
 {

@@ -5,11 +5,12 @@
 
 #include "h2x_guard.h"
 
-/* More than any limit: begins anew. */
+/* More than any limit. An event that costs -ALL resets its budget. */
 #define ALL (INT_MAX / 4)
 
-/* The budgets: how much may be spent, what a second gives back, and how much
- * may be saved: what a client answers to was sent before, and may be much. */
+/* The budgets: how much may be spent, how much is refilled each second, and how
+ * much below 0 it may go, as a client may answer many frames at once that were
+ * sent to it before. */
 static const struct {
     int limit;
     int refill;
@@ -24,12 +25,12 @@ static const struct {
 };
 
 /*
- * The prices. 8 frames hold more than the fields of a head may take. A client
- * may reset 1000 requests before it gets a response, and 33 each second, and
- * half of what it has had responses for; 10,000 afterwards, as pages do with
- * event streams. It has four frames of control for each DATA frame that it
- * gets, which is two WINDOW_UPDATE, a PING to measure the line, and one to
- * spare.
+ * The prices. A field block may have 7 CONTINUATION frames: 8 frames have
+ * space for more fields than the limits allow. A client may reset 1000 requests
+ * before their response, 33 more each second, and one more for every two
+ * responses. It may reset ten times as many after their response has begun, as
+ * pages do with event streams. For each DATA frame it may send four control
+ * frames: two WINDOW_UPDATE, a PING to measure the round trip, and one more.
  */
 const h2x_price h2x_guard_prices[H2X_EVENTS] = {
     [H2X_EVENT_NONE] = { NULL, H2X_BUDGET_HEAD, 0 },
@@ -79,7 +80,7 @@ void h2x_guard_init(h2x_guard *guard, int percent, int errors_max,
         = (errors_max && errors_max < ALL) ? errors_max : ALL;
 }
 
-/* Subtracts what time has given back. */
+/* Refills the budgets by the time that has passed. */
 static void refill(h2x_guard *guard, apr_time_t now)
 {
     apr_interval_time_t passed = now - guard->since;
@@ -100,7 +101,7 @@ int h2x_guard_is_spent(h2x_guard *guard, h2x_budget budget, apr_time_t now)
 {
     refill(guard, now);
     if (guard->spent[budget] > ALL) {
-        guard->spent[budget] = ALL; /* there is no limit to this one */
+        guard->spent[budget] = ALL; /* this budget has no limit */
     }
     return guard->spent[budget] > guard->limit[budget];
 }

@@ -10,7 +10,8 @@
 
 #define OWS " \t"
 
-/* Is this all of characters that URIs are made of (RFC 3986, section 2)? */
+/* Returns nonzero if all characters are allowed in URIs (RFC 3986, section 2)
+ * and each % begins a valid percent-encoding. */
 static int is_reference(const char *s, apr_size_t len)
 {
     apr_size_t i;
@@ -30,7 +31,7 @@ static int is_reference(const char *s, apr_size_t len)
     return 1;
 }
 
-/* Finds the end of a quoted string that begins here, or NULL. */
+/* Returns the end of the quoted string that begins here, or NULL. */
 static const char *end_of_quoted(const char *s)
 {
     for (++s; *s && *s != '"'; ++s) {
@@ -42,8 +43,9 @@ static const char *end_of_quoted(const char *s)
 }
 
 /*
- * Finds the comma that ends a malformed link. A bracket that is not closed
- * protects nothing, a quote all that follows.
+ * Returns the comma that ends a malformed link, or the end of the value. One
+ * within <> or quotes is skipped; a < that is not closed is ignored, and a
+ * quote that is not closed extends to the end.
  */
 static const char *skip_malformed(const char *s)
 {
@@ -65,7 +67,7 @@ static const char *skip_malformed(const char *s)
     return s;
 }
 
-/* Is a word in a list with spaces between? */
+/* Returns nonzero if a word is in a list that is separated by spaces. */
 static int has_word(const char *list, apr_size_t len, int is_quoted,
                     const char *word)
 {
@@ -93,9 +95,9 @@ static int has_word(const char *list, apr_size_t len, int is_quoted,
 }
 
 /*
- * Reads the parameters of a link (RFC 8288, appendix B.3). Their values may
- * hold more than a token has: that is how they are written.
- * @return where they end, or NULL when a quote does not
+ * Reads the parameters of a link (RFC 8288, appendix B.3). Values without
+ * quotes may have characters that are not allowed in a token, as in practice.
+ * @return the end of the parameters, or NULL when a quote is not closed
  */
 static const char *read_params(const char *s, h2x_link *link)
 {
@@ -142,7 +144,7 @@ static const char *read_params(const char *s, h2x_link *link)
     return s;
 }
 
-/* Reads a link. Returns where it ends, or NULL when it is malformed. */
+/* Reads a link. Returns its end, or NULL when it is malformed. */
 static const char *read_link(const char *s, h2x_link *link)
 {
     if (*s != '<') {
@@ -177,7 +179,8 @@ h2x_link_result h2x_link_next(const char **value, h2x_link *link)
     return end ? H2X_LINK_FOUND : H2X_LINK_MALFORMED;
 }
 
-/* What browsers fetch things as (the Fetch standard's destinations). */
+/* Returns the destination of the Fetch standard for a target, by the extension
+ * of its path; NULL: unknown. */
 static const char *destination(const char *target)
 {
     static const struct {
@@ -215,7 +218,7 @@ const char *h2x_link_make(apr_pool_t *p, const char *target)
     if (!as) {
         return apr_pstrcat(p, "<", target, ">; rel=preload", NULL);
     }
-    /* these two are fetched anonymously, and a hint has to say so */
+    /* browsers use a preload of these two only if it is anonymous */
     return apr_pstrcat(p, "<", target, ">; rel=preload; as=", as,
                        !strcmp(as, "font") || !strcmp(as, "fetch")
                        ? "; crossorigin" : NULL, NULL);

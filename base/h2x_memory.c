@@ -8,7 +8,7 @@
 #include "h2x_clock.h"
 #include "h2x_memory.h"
 
-/* Lines about missing memory are so far apart, in microseconds. */
+/* Time between two log lines of a child, in microseconds. */
 #define TELL_EVERY (10 * 1000 * 1000)
 
 void h2x_memory_missing(void)
@@ -17,6 +17,6 @@ void h2x_memory_missing(void)
 
     if (h2x_clock_is_time(&told_at, TELL_EVERY)) {
         ap_log_error(APLOG_MARK, APLOG_ERR, APR_ENOMEM, ap_server_conf,
-                     "h2x: streams or connections are lost");
+                     "h2x: out of memory: dropping streams or connections");
     }
 }

@@ -6,17 +6,17 @@
 
 #include "h2x_priority.h"
 
-/* What is left to be read. Each reader takes what it reads off the front, and
- * returns 0 when it is not there (RFC 8941, section 4.2). */
+/* The input that is not parsed yet. Each parser moves `at` behind what it has
+ * parsed, and returns 0 when that is malformed (RFC 8941, section 4.2). */
 typedef struct {
     const char *at;
     const char *end;
 } input;
 
-/* A bare item, of which only two kinds mean anything here. */
+/* A bare item. The parameters of Priority are integers and booleans. */
 typedef struct {
     enum { ITEM_OTHER, ITEM_INTEGER, ITEM_BOOLEAN } kind;
-    int number;        /* of an integer up to 999, or a boolean */
+    int number;        /* of an integer, at most 999, or a boolean */
 } item;
 
 static int peek(const input *in)
@@ -40,7 +40,7 @@ static void skip(input *in, const char *set)
     }
 }
 
-/* Takes characters of a set, or letters and digits. Returns how many. */
+/* Skips characters of a set or a class. Returns their number. */
 static int take_all(input *in, const char *set, int (*is_member)(int c))
 {
     const char *from = in->at;
@@ -80,7 +80,7 @@ static int read_key(input *in, const char **key, int *len)
     return 1;
 }
 
-/* An integer of 15 digits, or a decimal of 12 and 3. */
+/* Parses an integer of up to 15 digits, or a decimal of up to 12 and 3. */
 static int read_number(input *in, item *value)
 {
     int is_negative = take(in, '-');
@@ -204,7 +204,7 @@ int h2x_priority_parse(h2x_priority *priority, const char *value,
         if (!read_key(&in, &key, &key_len) || !read_member(&in, &member)) {
             return 0;
         }
-        /* of two members with one name, the last counts */
+        /* of members with the same key, the last one is used */
         if (key_len == 1 && *key == 'u') {
             found.urgency = (member.kind == ITEM_INTEGER
                              && member.number >= H2X_URGENCY_HIGHEST
@@ -224,7 +224,7 @@ int h2x_priority_parse(h2x_priority *priority, const char *value,
         }
         skip(&in, " \t");
         if (in.at == in.end) {
-            return 0; /* a comma that nothing follows */
+            return 0; /* trailing comma */
         }
     }
     *priority = found;

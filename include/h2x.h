@@ -1,7 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * What every room of mod_h2x knows: the module, and what hangs on a conn_rec.
+ * What all parts of mod_h2x use: the module record, and its data of a conn_rec.
  */
 #ifndef H2X_H
 #define H2X_H
@@ -15,7 +15,7 @@
 #error "mod_h2x needs Apache httpd 2.4.55 or later"
 #endif
 
-/** Can modules wait for input of a secondary connection (2.4.58)? */
+/** Nonzero if modules can poll a secondary connection (httpd 2.4.58). */
 #define H2X_HAS_POLLFD AP_MODULE_MAGIC_AT_LEAST(20120211, 129)
 
 #ifndef HTTP_EARLY_HINTS
@@ -29,21 +29,22 @@ struct h2x_drive;
 struct h2x_stream;
 
 /**
- * What mod_h2x keeps at a conn_rec. On a connection from a client (c1) that
- * speaks HTTP/2, `protocol` is set; on the secondary connection of a request
- * (c2), `stream` is.
+ * The data of mod_h2x at a conn_rec. On a client's connection (c1) that uses
+ * HTTP/2, `protocol` is set; on the secondary connection of a request (c2),
+ * `stream` is.
  */
 typedef struct h2x_conn {
     void *ssl;                /* c1: the SSL of mod_ssl, or NULL on cleartext */
-    const char *protocol;     /* c1: "h2" or "h2c" once that was negotiated */
-    server_rec *server;       /* c1: whose configuration holds, then */
+    const char *protocol;     /* c1: "h2" or "h2c", after negotiation */
+    server_rec *server;       /* c1: whose configuration applies, likewise */
     const request_rec *upgraded; /* c1: the request that asked for h2c */
     struct h2x_drive *drive;  /* c1: the engine, once the connection runs */
     struct h2x_stream *stream; /* c2: the stream that it serves */
 } h2x_conn;
 
 /**
- * Gets what mod_h2x keeps at a connection, or NULL if that is nothing.
+ * Returns the data of a connection, or NULL if there is none. Any thread that
+ * may use the connection.
  */
 static APR_INLINE h2x_conn *h2x_conn_get(const conn_rec *c)
 {
@@ -51,8 +52,8 @@ static APR_INLINE h2x_conn *h2x_conn_get(const conn_rec *c)
 }
 
 /**
- * Gets what mod_h2x keeps at a connection, made from c->pool when missing.
- * To be called by the thread that owns the connection.
+ * Returns the data of a connection; allocates it from c->pool if there is none.
+ * The thread that owns the connection.
  */
 static APR_INLINE h2x_conn *h2x_conn_make(conn_rec *c)
 {

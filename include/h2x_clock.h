@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * The clock for deadlines and durations: nobody sets it. Its times mean
- * nothing to httpd, which has those of the wall.
+ * The monotonic clock, for deadlines and durations. Its times are not those of
+ * apr_time_now(), which httpd uses.
  */
 #ifndef H2X_CLOCK_H
 #define H2X_CLOCK_H
@@ -12,7 +12,7 @@
 #include <apr_atomic.h>
 #include <apr_time.h>
 
-/** The time since some moment in the past, in microseconds; above 0. */
+/** Returns the monotonic time in microseconds, which is above 0. Any thread. */
 static APR_INLINE apr_time_t h2x_clock_now(void)
 {
     struct timespec now;
@@ -22,9 +22,9 @@ static APR_INLINE apr_time_t h2x_clock_now(void)
 }
 
 /**
- * Is it time again for what is done at most once in an interval? One of the
- * threads that ask is told so.
- * @param last when it was time before; 0 at first; atomic
+ * Limits something to once in an interval. Any thread.
+ * @param last time of the last nonzero result; 0 at first; atomic
+ * @return nonzero, for one of the threads, if the interval has passed
  */
 static APR_INLINE int h2x_clock_is_time(apr_uint64_t *last,
                                         apr_interval_time_t interval)

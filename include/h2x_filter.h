@@ -1,11 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * The network filters of a secondary connection: where the request's body
- * comes from and where its response goes. Above them httpd is at home, with
- * its own HTTP_IN and HTTP_HEADER filters; so what they are given and what
- * they give is HTTP/1.1. Bytes pass between httpd and the stream here; no
- * bucket does.
+ * The network filters of a secondary connection, which pass the request's body
+ * and its response between httpd and the stream. Above them are httpd's own
+ * HTTP_IN and HTTP_HEADER filters, which read and write HTTP/1.1. Only bytes
+ * are passed: buckets stay in the request's thread.
  */
 #ifndef H2X_FILTER_H
 #define H2X_FILTER_H
@@ -19,7 +18,7 @@
 void h2x_filter_in_register(void);
 void h2x_filter_out_register(void);
 
-/** Puts the filters on the secondary connection of a stream; its runner. */
+/** Adds the filters to the secondary connection of a stream; its runner. */
 ap_filter_t *h2x_filter_in_add(conn_rec *c2, h2x_stream *stream);
 void h2x_filter_out_add(conn_rec *c2, h2x_stream *stream);
 

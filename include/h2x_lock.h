@@ -1,12 +1,12 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * The mutex of a session, which in debug builds knows who holds it.
- * Functions whose name ends in _locked want it held and check that here.
+ * The mutex of a session. In debug builds it records the thread that holds it,
+ * and functions whose names end in _locked check that this is the caller.
  *
- * What is logged with it held is written when it is freed, since a log may be a
- * pipe that nobody reads: by the thread that frees it, or, if another one
- * writes such lines already, by that.
+ * Log lines that are made with it held are written after it was released, since
+ * a log may be a pipe that blocks: by the thread that releases it, or by another
+ * one that is writing such lines already.
  */
 #ifndef H2X_LOCK_H
 #define H2X_LOCK_H
@@ -41,7 +41,7 @@ typedef struct h2x_lock {
 #endif
 } h2x_lock;
 
-/** Takes the lock, waiting for it; it cannot be taken twice. */
+/** Acquires the lock, and waits for it. It is not recursive. */
 static APR_INLINE void h2x_lock_acquire(h2x_lock *lock)
 {
     apr_thread_mutex_lock(lock->mutex);
@@ -51,7 +51,7 @@ static APR_INLINE void h2x_lock_acquire(h2x_lock *lock)
 #endif
 }
 
-/** Takes the lock if it is free, which is returned. */
+/** Acquires the lock if it is free. Returns nonzero if it was. */
 static APR_INLINE int h2x_lock_try(h2x_lock *lock)
 {
     if (apr_thread_mutex_trylock(lock->mutex) != APR_SUCCESS) {
@@ -64,21 +64,21 @@ static APR_INLINE int h2x_lock_try(h2x_lock *lock)
     return 1;
 }
 
-/** Are there lines that whoever frees the lock, writes? */
+/** Returns nonzero if a thread that releases the lock has to write lines. */
 static APR_INLINE int h2x_lock_has_lines(const h2x_lock *lock)
 {
     return lock->lines.c1 && !lock->is_writing;
 }
 
 /**
- * Writes the lines, and those that come meanwhile; the lock is free for that,
- * and held before and after. May wait for the log.
+ * Writes the lines, and those that are added meanwhile. The lock is held by the
+ * caller, and released while it writes, which may block.
  */
 void h2x_lock_write_lines(h2x_lock *lock);
 
 /**
- * Frees the lock, by the thread that holds it, once it has written the lines:
- * the connection must not end before this returns.
+ * Releases the lock, after having written the lines. The thread that holds it.
+ * The connection must not end before this returns.
  */
 static APR_INLINE void h2x_lock_release(h2x_lock *lock)
 {
@@ -103,8 +103,9 @@ static APR_INLINE void h2x_lock_check(h2x_lock *lock)
 }
 
 /**
- * Logs a line of a connection, as ap_log_cerror() does, with the lock held: it
- * is written when that is freed.
+/**
+ * Logs a line of a connection, as ap_log_cerror() does. The lock is held; the
+ * line is written when it is released.
  */
 #define h2x_log_locked(lock, level, status, c1, ...) \
     do { \
@@ -114,17 +115,17 @@ static APR_INLINE void h2x_lock_check(h2x_lock *lock)
         } \
     } while (0)
 
-/** The same, whatever the level. Use h2x_log_locked(). */
+/** The same for any level. For h2x_log_locked(). */
 void h2x_lines_add_locked(h2x_lock *lock, const char *file, int line,
                           int module_index, int level, apr_status_t status,
                           const conn_rec *c1, const char *format, ...)
     __attribute__((format(printf, 8, 9)));
 
 /**
- * Waits on a condition with the lock held, which is free meanwhile. If there
- * are lines to be written, it writes them in place of that.
- * @param timeout microseconds, or a negative number to wait for ever; more if
- *        the clock on the wall is set back meanwhile
+ * Waits on a condition. The lock is held by the caller, and released while it
+ * waits. If there are lines to be written, writes them instead.
+ * @param timeout in microseconds, or negative: no timeout. The wait is longer
+ *        if the system's time is set back meanwhile
  * @return APR_SUCCESS (perhaps spuriously) or APR_TIMEUP
  */
 static APR_INLINE apr_status_t h2x_lock_wait(h2x_lock *lock,
@@ -148,7 +149,7 @@ static APR_INLINE apr_status_t h2x_lock_wait(h2x_lock *lock,
     else {
         rv = apr_thread_cond_timedwait(cond, lock->mutex, timeout);
         if (rv == APR_TIMEUP && h2x_clock_now() < end) {
-            rv = APR_SUCCESS; /* that waits for the clock on the wall */
+            rv = APR_SUCCESS; /* the system's time was set forward */
         }
     }
 #ifdef H2X_DEBUG

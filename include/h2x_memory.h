@@ -4,9 +4,8 @@
 #define H2X_MEMORY_H
 
 /**
- * Tells an administrator that there was no memory, which costs streams or
- * connections: in one line for all of the child's within some seconds. Any
- * thread, any lock held.
+ * Logs that streams or connections are dropped for lack of memory: one line
+ * for all of the child's in ten seconds. Any thread, any lock held.
  */
 void h2x_memory_missing(void);
 

@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * Memory for the buffers that a connection has while it is active: pages of
- * its own, which the system has back at once. From malloc() they would lie
- * between what the connection keeps, and count as long as that.
+ * Memory for buffers that a connection has only while it is active: mapped
+ * pages, which are returned to the system at once. malloc() would place them
+ * between memory that the connection keeps longer, and could not return them.
  */
 #ifndef H2X_PAGES_H
 #define H2X_PAGES_H
@@ -13,7 +13,7 @@
 
 #include <apr.h>
 
-/** Gets pages, all zero. @return NULL when there are none. Any thread. */
+/** Maps zeroed pages. Any thread. @return NULL when out of memory */
 static APR_INLINE void *h2x_pages_get(size_t size)
 {
     void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -22,7 +22,7 @@ static APR_INLINE void *h2x_pages_get(size_t size)
     return (pages == MAP_FAILED) ? NULL : pages;
 }
 
-/** Gives pages back that were got with this size; NULL is no pages. */
+/** Unmaps pages that were got with this size; NULL does nothing. Any thread. */
 static APR_INLINE void h2x_pages_put(void *pages, size_t size)
 {
     if (pages) {

@@ -12,18 +12,18 @@
 #define H2X_URGENCY_DEFAULT 3
 #define H2X_URGENCY_LOWEST 7
 
-/** How a response is to be sent among others of its connection. */
+/** The priority of a response among those of its connection. */
 typedef struct h2x_priority {
     int urgency;        /* 0 to 7; the lower, the sooner */
-    int is_incremental; /* in turn with others; or one after the other */
+    int is_incremental; /* 1: in turn with others; 0: one after the other */
 } h2x_priority;
 
 /**
- * Reads the value of a Priority field: a dictionary of structured fields
- * (RFC 8941, section 3.2). What it does not name, or names in a way that makes
- * no sense, stays as it is; so does all when it is malformed (RFC 9218,
+ * Parses the value of a Priority field: a dictionary of structured fields
+ * (RFC 8941, section 3.2). A parameter that is missing or invalid keeps its
+ * value in *priority; all of them do if the field is malformed (RFC 9218,
  * section 4).
- * @param value may be NULL when there is nothing of it
+ * @param value may be NULL if len is 0
  * @return 0 when it is malformed
  */
 int h2x_priority_parse(h2x_priority *priority, const char *value,

@@ -1,61 +1,61 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * What may be pushed (RFC 9113, section 8.4), and the diary of what was.
- * Pure: no threads, no connections.
+ * Which resources may be pushed (RFC 9113, section 8.4), and the diary of those
+ * that were. Pure.
  */
 #ifndef H2X_PUSH_H
 #define H2X_PUSH_H
 
 #include <apr_pools.h>
 
-/** A resource as HTTP/2 names it. */
+/** The parts of a resource's URI, as in the pseudo-header fields. */
 typedef struct h2x_resource {
     const char *scheme;
     const char *authority;
     const char *path;      /* with the query */
 } h2x_resource;
 
-/** Digests of what was pushed on a connection; the oldest goes first. */
+/** Digests of the resources pushed on a connection, in a ring. */
 typedef struct h2x_diary {
-    apr_uint64_t *digests; /* of malloc(), made when the first one comes */
-    int size;              /* how many it may keep; 0: it keeps none */
+    apr_uint64_t *digests; /* allocated with the first one, by malloc() */
+    int size;              /* of the ring (H2PushDiarySize); 0: no diary */
     int count;
-    int next;              /* where the next one goes */
+    int next;              /* index of the next one */
 } h2x_diary;
 
 /**
- * Resolves a URI reference against the resource that it was found in
- * (RFC 3986, section 5), and drops its fragment.
- * @return its path with the query; NULL when that is of another origin, or
- *         the same resource
+ * Resolves a URI reference against a resource (RFC 3986, section 5), without
+ * its fragment.
+ * @return path and query; NULL when the origin differs or the resource is the
+ *         same
  */
 const char *h2x_push_resolve(apr_pool_t *p, const h2x_resource *base,
                              const char *target, apr_size_t target_len);
 
 /**
- * Is an authority another name for one, with or without the default port of
- * the scheme (RFC 3986, section 6.2.3)?
- * @param scheme NULL when there is none, as in a CONNECT: no port is the
- *        default then
+ * Returns nonzero if two authorities are equivalent: the port may be omitted if
+ * it is the scheme's default (RFC 3986, section 6.2.3).
+ * @param scheme NULL: there is none, as in a CONNECT, and no default port
  */
 int h2x_push_is_authority(const char *scheme, const char *authority,
                           const char *other, apr_size_t other_len);
 
 /**
- * The method of pushed requests by a client's Accept-Push-Policy.
- * @param policy the field's value, or NULL when there is none
- * @return "GET" or "HEAD"; NULL when nothing is to be pushed
+ * Returns the method of pushed requests that a client's Accept-Push-Policy
+ * asks for.
+ * @param policy the field's value; NULL: there is none
+ * @return "GET" or "HEAD"; NULL: the client wants no pushes
  */
 const char *h2x_push_method(const char *policy);
 
 /**
- * Adds a resource to the diary.
- * @return 0 when it is there already
+ * Adds a resource to the diary, in place of the oldest if that is full.
+ * @return 0 when it is in the diary already
  */
 int h2x_diary_add(h2x_diary *diary, const h2x_resource *resource);
 
-/** Frees what the diary holds. */
+/** Empties the diary and frees its memory. */
 void h2x_diary_clear(h2x_diary *diary);
 
 #endif /* H2X_PUSH_H */

@@ -13,7 +13,7 @@
 #include "h2x_conf.h"
 #include "h2x_link.h"
 
-/* What to announce: a row of promises, and the fields of a hint. */
+/* What is announced: a list of promises, and the fields of a 103 response. */
 typedef struct {
     h2x_stream *stream;
     request_rec *r;
@@ -21,10 +21,10 @@ typedef struct {
     h2x_promise **next;
     apr_table_t *hints;
     int can_promise;
-    int links_left;    /* that are looked at */
+    int links_left;    /* of LINKS_MAX */
 } announcement;
 
-/* What a response announces beyond this is left alone. */
+/* Links of a response that are read; those after them are ignored. */
 #define LINKS_MAX 256
 
 static void begin(announcement *a, h2x_stream *stream, request_rec *r)
@@ -41,13 +41,13 @@ static void begin(announcement *a, h2x_stream *stream, request_rec *r)
 /* ---- promises ---- */
 
 /*
- * What selects among the responses that a resource has (RFC 9110, section
- * 12.5) or says whose they are. The promised request has the values of the
- * client's own, so that it gets what the client would.
+ * Fields of a request that select a representation (RFC 9110, section 12.5) or
+ * identify the user. A promised request has the client's values, so that its
+ * response is the one that the client would get.
  */
 static const struct {
     const char *name;
-    const char *key;   /* as HTTP/2 has it */
+    const char *key;   /* in lower case, as in HTTP/2 */
 } selecting[] = {
     { "Accept", "accept" },
     { "Accept-Encoding", "accept-encoding" },
@@ -98,7 +98,7 @@ void h2x_announce_begin(h2x_stream *stream, const request_rec *r)
     stream->out.promising = promising;
 }
 
-/* Promises a resource, if it may be. Returns whether that is so. */
+/* Promises a resource. Returns 0 if it must not be pushed. */
 static int promise(announcement *a, const char *target, apr_size_t len,
                    int is_critical)
 {
@@ -123,8 +123,8 @@ static int promise(announcement *a, const char *target, apr_size_t len,
 }
 
 /*
- * Promises the links of a field, where they may be.
- * @param rest if not NULL, gets the text of the others
+ * Promises the links of a field that may be pushed.
+ * @param rest if not NULL, gets the text of the other links
  */
 static void promise_links(announcement *a, const char *value,
                           apr_array_header_t *rest)
@@ -138,7 +138,7 @@ static void promise_links(announcement *a, const char *value,
         if (result == H2X_LINK_MALFORMED && !is_logged) {
             is_logged = 1;
             ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, a->r,
-                          "h2x(%s): malformed Link skipped: %.*s",
+                          "h2x(%s): ignoring malformed Link '%.*s'",
                           a->stream->job.c2->log_id,
                           (int)(link.text_len < 200 ? link.text_len : 200),
                           link.text);
@@ -178,7 +178,7 @@ int h2x_announce_is_held_back(const request_rec *r, const h2x_head *head)
            && !h2x_conf_get(r->server, H2X_EARLY_HINTS);
 }
 
-/* Notes a field that is to be hinted, if hints are wanted. */
+/* Adds a field to the 103 response, with H2EarlyHints on. */
 static void hint(announcement *a, const char *name, const char *value)
 {
     if (h2x_conf_get(a->r->server, H2X_EARLY_HINTS) > 0) {
@@ -189,7 +189,7 @@ static void hint(announcement *a, const char *name, const char *value)
     }
 }
 
-/* Sends the hints as httpd sends any interim response. */
+/* Sends the 103 response as httpd sends any interim response. */
 static void send_hints(announcement *a)
 {
     request_rec *r = a->r;
@@ -206,7 +206,7 @@ static void send_hints(announcement *a)
     r->status = status;
 }
 
-/* Sends promises that go with no head. */
+/* Sends promises without the head of a response. */
 static void send_promises(announcement *a)
 {
     h2x_stream *stream = a->stream;
@@ -221,7 +221,8 @@ static void send_promises(announcement *a)
     h2x_lock_release(stream->lock);
 }
 
-/* Is a resource named again that an outer section has named? */
+/* Returns nonzero if a resource is in the list at an earlier place, as that of
+ * an outer section. */
 static int is_repeated(const apr_array_header_t *all, int at)
 {
     int i;
@@ -235,7 +236,7 @@ static int is_repeated(const apr_array_header_t *all, int at)
     return 0;
 }
 
-/* Announces resources of the configuration, each once and in one way. */
+/* Announces H2PushResource: each once, as a promise or a hint. */
 static void add_resources(announcement *a, const apr_array_header_t *all)
 {
     int i;
@@ -253,7 +254,7 @@ static void add_resources(announcement *a, const apr_array_header_t *all)
     }
 }
 
-/* The same with the fields that the configuration has for hints. */
+/* Announces H2EarlyHint; links are promised if they may be pushed. */
 static void add_hints(announcement *a, const apr_array_header_t *all)
 {
     int i;

@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /**
- * What a response announces before it comes: promises (RFC 9113, section 8.4)
- * to the clients that take pushes, early hints (RFC 8297) to the others. The
+ * Announces resources before the response: by promises (RFC 9113, section 8.4)
+ * if the client accepts pushes, by early hints (RFC 8297) otherwise. The
  * runner; no lock held.
  */
 #ifndef H2X_ANNOUNCE_H
@@ -13,26 +13,26 @@
 #include "h2x_stream.h"
 
 /**
- * Finds out what a request's promises would be like. To be called when the
- * request is as the client sent it.
+ * Prepares what the promises of a request have in common. To be called while
+ * headers_in is as the client sent it.
  */
 void h2x_announce_begin(h2x_stream *stream, const request_rec *r);
 
 /**
- * Collects what the Link fields of a response head announce. What is
- * malformed is skipped, with one line in the log.
- * @param r the request that answers
- * @return in the stream's pool; NULL when there is nothing to promise
+ * Collects the promises that the Link fields of a response ask for. Malformed
+ * links are skipped, and the first of a field is logged.
+ * @param r the request that is answered, after internal redirects
+ * @return list in the stream's pool; NULL: nothing is promised
  */
 h2x_promise *h2x_announce_links(h2x_stream *stream, request_rec *r,
                                 const h2x_head *head);
 
-/** Tells whether H2EarlyHints keeps a head from the client. */
+/** Returns nonzero for a 103 response that "H2EarlyHints off" withholds. */
 int h2x_announce_is_held_back(const request_rec *r, const h2x_head *head);
 
 /**
- * Announces what H2PushResource and H2EarlyHint name for a request. To be
- * called when its handler is about to run.
+ * Announces H2PushResource and H2EarlyHint of a request. To be called before
+ * its handler runs.
  */
 void h2x_announce_resources(h2x_stream *stream, request_rec *r);
 

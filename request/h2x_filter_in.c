@@ -1,6 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-/* Where a secondary connection's requests get their bodies from. */
+/* The network input filter of secondary connections, which gives the request's
+ * body. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,16 +20,16 @@ static ap_filter_rec_t *in_filter;
 
 typedef struct {
     h2x_stream *stream;
-    apr_bucket_brigade *body; /* taken from the stream, not yet asked for */
+    apr_bucket_brigade *body; /* taken from the stream, not yet read */
     int is_chunked; /* HTTP_IN reads chunks; see h2x_filter_in_frame() */
-    int awaits_end; /* the length is known, and trailers are announced: */
-    apr_off_t left; /* so many bytes were not taken yet */
-    int ended;   /* all of it is in the brigade */
+    int awaits_end; /* Content-Length and Trailer are given: */
+    apr_off_t left; /* bytes of that length that were not taken yet */
+    int ended;   /* the whole body was taken from the stream */
 } in_ctx;
 
 /*
- * Turns what was taken from the stream into buckets. They own its memory,
- * unless most of that would be for nothing: filters may keep many of them.
+ * Makes buckets of chunks. They own the chunk's memory, or copy the data if it
+ * fills less than half of that: filters may keep many buckets.
  */
 static void add_chunks(in_ctx *ctx, h2x_chunk *chunk)
 {
@@ -49,7 +50,7 @@ static void add_chunks(in_ctx *ctx, h2x_chunk *chunk)
     }
 }
 
-/* Adds a line of the framing, in just the memory that it needs. */
+/* Adds a line of the chunked coding, in a bucket of its own. */
 static void add_line(in_ctx *ctx, const char *line)
 {
     APR_BRIGADE_INSERT_TAIL(ctx->body,
@@ -58,8 +59,8 @@ static void add_line(in_ctx *ctx, const char *line)
 }
 
 /*
- * Ends the body. HTTP_IN reads trailers behind the last chunk; behind a body
- * of known length it does not look for any, so they are handed to it.
+ * Ends the body. HTTP_IN reads trailers after the last chunk, but none after a
+ * body with Content-Length; these are added to trailers_in here.
  */
 static void end_body(in_ctx *ctx, const apr_table_t *trailers)
 {
@@ -87,7 +88,7 @@ static void end_body(in_ctx *ctx, const apr_table_t *trailers)
     ctx->ended = 1;
 }
 
-/* How long modules wait: they set the timeout of the socket. */
+/* Returns the timeout that modules have set on the c2's socket. */
 static apr_interval_time_t socket_timeout(const h2x_stream *stream)
 {
     apr_interval_time_t timeout = -1;
@@ -96,7 +97,7 @@ static apr_interval_time_t socket_timeout(const h2x_stream *stream)
     return timeout;
 }
 
-/* Moves what the stream has into the brigade. */
+/* Moves the input of the stream into the brigade. */
 static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
 {
     h2x_stream *stream = ctx->stream;
@@ -111,8 +112,8 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
         return APR_EOF;
     }
     h2x_lock_acquire(stream->lock);
-    /* when trailers are announced behind a body of known length, its last
-     * bytes wait for them, as nobody asks for more */
+    /* HTTP_IN does not read past Content-Length: to have the trailers in time,
+     * the last bytes wait for them */
     rv = h2x_stream_await_input_locked(stream,
                                        ctx->awaits_end ? ctx->left : -1,
                                        block, socket_timeout(stream));
@@ -120,7 +121,7 @@ static apr_status_t fill(in_ctx *ctx, apr_read_type_e block)
         len = h2x_stream_take_locked(stream, &chunks);
         ctx->left -= len;
         ended = (stream->in.state != H2X_INPUT_OPEN);
-        /* until it has ended, more may come */
+        /* more trailers may come until it has ended */
         trailers = ended ? stream->in.trailers : NULL;
         stream->owner->consumed_locked(stream->owner_baton, stream, len);
     }
@@ -169,8 +170,8 @@ static apr_status_t move_bytes(apr_bucket_brigade *to,
     return APR_SUCCESS;
 }
 
-/* Moves a line. What is left of its bucket may be of no length, but would go
- * with what is read next. */
+/* Moves a line. Deletes an empty rest of its bucket, which would otherwise be
+ * read next. */
 static apr_status_t move_line(apr_bucket_brigade *to, apr_bucket_brigade *from,
                               apr_read_type_e block)
 {
@@ -184,7 +185,7 @@ static apr_status_t move_line(apr_bucket_brigade *to, apr_bucket_brigade *from,
     return rv;
 }
 
-/* Gives what was asked for, out of what is there. */
+/* Moves what a mode asks for from the brigade. */
 static apr_status_t give(in_ctx *ctx, apr_bucket_brigade *bb,
                          ap_input_mode_t mode, apr_read_type_e block,
                          apr_off_t readbytes)

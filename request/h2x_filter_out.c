@@ -1,6 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-/* Where the responses of a secondary connection go. */
+/* The network output filter of secondary connections, which passes responses
+ * to their streams. */
 
 #include <string.h>
 
@@ -22,20 +23,20 @@
 #include "h2x_stream.h"
 #include "h2x_tunnel.h"
 
-/* Parts of files up to this size are read at once: an open descriptor costs
- * more. Larger ones are read when they are sent. */
+/* Parts of files up to this size, in bytes, are read at once: to keep a
+ * descriptor open costs more. Larger ones are read when they are sent. */
 #define READ_AT_ONCE (16 * 1024)
 
-/* So many descriptors a response may keep, then it reads as it goes. */
+/* Descriptors that a response may keep; further files are read at once. */
 #define OPEN_FILES_MAX 4
 
-/* Memory goes to the stream in pieces of at most this size; */
+/* Body bytes are copied to the stream in pieces of at most this size; */
 #define PIECE_MAX (16 * 1024)
 
-/* or is lent, if it is at least this much and stays where it is. */
+/* or lent, if a heap bucket has at least this many. */
 #define LEND_MIN (4 * 1024)
 
-/* A response head that is longer than this is none. */
+/* The limit of a response head, in bytes. */
 #define HEAD_MAX (1024 * 1024)
 
 static ap_filter_rec_t *out_filter;
@@ -43,24 +44,24 @@ static ap_filter_rec_t *out_filter;
 typedef struct {
     h2x_stream *stream;
     struct ap_varbuf text;  /* the beginning of a head */
-    h2x_segments row;       /* of the body, not yet given to the stream */
+    h2x_segments row;       /* of the body, not yet published */
     apr_bucket_brigade *lent; /* buckets whose memory the stream uses */
-    apr_size_t reclaimed;   /* how many of them were deleted again */
-    apr_bucket_brigade *files; /* what keeps shared files from going */
-    apr_bucket *shared;     /* the last of them, */
+    apr_size_t reclaimed;   /* number of these that were deleted again */
+    apr_bucket_brigade *files; /* copies, so that shared files stay */
+    apr_bucket *shared;     /* the last of these, */
     apr_os_file_t shared_fd; /* and its descriptor */
-    h2x_pending *pending;   /* likewise not yet given */
+    h2x_pending *pending;   /* heads and promises, not yet published */
     h2x_pending **next_pending;
     h2x_pending *final;     /* of these, the one with the final head */
-    apr_off_t body_left;    /* of the announced length; -1: none was */
+    apr_off_t body_left;    /* bytes left of Content-Length; -1: none */
     int status;             /* of the final head; 0: it was not read yet */
     int request_status;     /* of the request, at that time */
     request_rec *chunked;   /* the request, if it was r->chunked then */
     h2x_output_end end;
-    int refused;            /* an error was sent in place of it */
+    int refused;            /* an error was sent in place of the response */
 } out_ctx;
 
-/* Deletes the buckets whose memory the stream has done with. */
+/* Deletes the buckets whose memory the stream has returned. */
 static void reclaim(out_ctx *ctx, apr_size_t returned)
 {
     for (; ctx->reclaimed < returned; ++ctx->reclaimed) {
@@ -68,7 +69,7 @@ static void reclaim(out_ctx *ctx, apr_size_t returned)
     }
 }
 
-/* Gives the stream what has been collected, and waits while it is full. */
+/* Publishes what was collected to the stream, and waits while that is full. */
 static apr_status_t publish(out_ctx *ctx, int flush)
 {
     h2x_stream *stream = ctx->stream;
@@ -84,18 +85,19 @@ static apr_status_t publish(out_ctx *ctx, int flush)
     return rv;
 }
 
-/* Notes that the response ends here, half-way; the stream will be reset. */
+/* Ends the response here; as it is incomplete, the stream will be reset. */
 static void fail(out_ctx *ctx, const char *why)
 {
     if (ctx->end == H2X_OUTPUT_GOES_ON) {
         ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, ctx->stream->job.c2,
-                      "h2x(%s): response not complete: %s",
+                      "h2x(%s): resetting the stream, response incomplete: %s",
                       ctx->stream->job.c2->log_id, why);
         ctx->end = H2X_OUTPUT_FAILS;
     }
 }
 
-/* Did mod_ssl want a renegotiation, which RFC 9113, section 9.2.1, forbids? */
+/* Returns nonzero if mod_ssl needs a renegotiation, which RFC 9113, section
+ * 9.2.1, forbids. */
 static int wants_renegotiation(const request_rec *r)
 {
     for (; r; r = r->next) {
@@ -106,7 +108,7 @@ static int wants_renegotiation(const request_rec *r)
     return 0;
 }
 
-/* The request that answers, after internal redirects; or NULL. */
+/* Returns the request that is answered, after internal redirects; or NULL. */
 static request_rec *current_request(const h2x_stream *stream)
 {
     request_rec *r = stream->job.r;
@@ -124,7 +126,7 @@ static int current_status(const h2x_stream *stream)
     return r ? r->status : 0;
 }
 
-/* Adds what goes before the body. */
+/* Adds a head, or NULL for promises alone. */
 static h2x_pending *add_pending(out_ctx *ctx, h2x_head *head)
 {
     h2x_pending *pending = apr_pcalloc(ctx->stream->pool, sizeof(*pending));
@@ -136,8 +138,8 @@ static h2x_pending *add_pending(out_ctx *ctx, h2x_head *head)
 }
 
 /*
- * Answers with an error, and no more, in place of what cannot be sent: there
- * was no final head yet, or it was not given to the stream.
+ * Answers with an error without body, in place of a response that cannot be
+ * sent. Only while no final head was published.
  */
 static void refuse(out_ctx *ctx, int level, int status, const char *why)
 {
@@ -154,22 +156,22 @@ static void refuse(out_ctx *ctx, int level, int status, const char *why)
     ctx->end = H2X_OUTPUT_ENDS;
     ctx->refused = 1;
     if (r) {
-        r->status = status; /* for the log, */
-        r->bytes_sent = 0;  /* likewise */
+        r->status = status; /* these two are for the access log */
+        r->bytes_sent = 0;
     }
 }
 
-/* Answers in place of a handler that has taken the head on itself. */
+/* Answers in place of a response that does not begin with a valid head. */
 static void refuse_headless(out_ctx *ctx)
 {
     int status = current_status(ctx->stream);
 
     refuse(ctx, APLOG_DEBUG,
            status >= HTTP_BAD_REQUEST ? status : HTTP_INTERNAL_SERVER_ERROR,
-           "the response does not begin with a head");
+           "the response does not begin with a valid head");
 }
 
-/* Takes note of a head that was read. */
+/* Adds a head that was read, and notes what it says of the body. */
 static void add_head(out_ctx *ctx, h2x_head *head)
 {
     h2x_stream *stream = ctx->stream;
@@ -181,8 +183,8 @@ static void add_head(out_ctx *ctx, h2x_head *head)
         ? !h2x_tunnel_switch(stream, head)
         : stream->job.tunnel == H2X_TUNNEL_WEBSOCKET
           && ap_is_HTTP_SUCCESS(head->status)) {
-        /* whoever answers like that knows nothing of WebSockets, and to the
-         * client it would mean that there is one (RFC 8441, section 5) */
+        /* to the client, 2xx would mean that the WebSocket is open (RFC 8441,
+         * section 5) */
         refuse(ctx, APLOG_DEBUG, HTTP_BAD_GATEWAY,
                "the response is no answer to a WebSocket handshake");
         return;
@@ -213,7 +215,7 @@ static void add_head(out_ctx *ctx, h2x_head *head)
     }
 }
 
-/* Finds the empty line; returns the length up to its end, 0: there is none. */
+/* Returns the length up to the end of the empty line; 0: there is none. */
 static apr_size_t find_end(const char *data, apr_size_t len)
 {
     const char *end = data + len, *eol = data;
@@ -229,7 +231,7 @@ static apr_size_t find_end(const char *data, apr_size_t len)
 
 /*
  * Reads a head from what HTTP_HEADER and ap_send_interim_response() write.
- * @return how many of the bytes belonged to it, or -1 if it is none
+ * @return the number of bytes that belong to it, or -1 if it is invalid
  */
 static apr_ssize_t read_head(out_ctx *ctx, const char *data, apr_size_t len)
 {
@@ -264,7 +266,8 @@ static apr_ssize_t read_head(out_ctx *ctx, const char *data, apr_size_t len)
     return (apr_ssize_t)(used - had);
 }
 
-/* Counts bytes of the body against its announced length. */
+/* Subtracts bytes of the body from Content-Length. Returns 0 if there are too
+ * many. */
 static int count_body(out_ctx *ctx, apr_off_t len)
 {
     if (ctx->body_left >= 0 && (ctx->body_left -= len) < 0) {
@@ -274,7 +277,7 @@ static int count_body(out_ctx *ctx, apr_off_t len)
     return 1;
 }
 
-/* Adds bytes of the body, in pieces that the stream has room for. */
+/* Copies bytes of the body, and waits while the stream is full. */
 static apr_status_t add_memory(out_ctx *ctx, const char *data, apr_size_t len)
 {
     apr_status_t rv = APR_SUCCESS;
@@ -296,9 +299,9 @@ static apr_status_t add_memory(out_ctx *ctx, const char *data, apr_size_t len)
 }
 
 /*
- * Lends the stream the memory of a heap bucket, which is kept so long. Not
- * that of others: a mapped file may shrink, and what buckets do not own
- * themselves may be the request's, which ends before the stream does.
+ * Lends the memory of a heap bucket to the stream, and keeps the bucket until
+ * it is returned. That of others is copied: a mapped file may shrink, and
+ * memory that a bucket does not own may be freed with the request.
  * @return APR_ENOTIMPL when it has to be copied
  */
 static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
@@ -321,7 +324,7 @@ static apr_status_t lend(out_ctx *ctx, apr_bucket *b, const char *data,
     return rv;
 }
 
-/* Adds bytes that may begin with heads. */
+/* Adds bytes, which begin with heads until the final one was read. */
 static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
 {
     while (len && !ctx->status && ctx->end == H2X_OUTPUT_GOES_ON) {
@@ -337,16 +340,16 @@ static apr_status_t add_bytes(out_ctx *ctx, const char *data, apr_size_t len)
     return add_memory(ctx, data, len);
 }
 
-/* Is it the file whose descriptor the stream has already? */
+/* Returns nonzero for the file whose descriptor the stream has already. */
 static int is_shared(const out_ctx *ctx, const apr_bucket *b)
 {
     return ctx->shared && ctx->shared->data == b->data;
 }
 
 /*
- * Gets a descriptor of a file that is good as long as the pool of the c2: a
- * subrequest's may be gone before. Buckets that were split from one file, for
- * a range each, get one descriptor for all.
+ * Gets a descriptor of a file that stays open as long as the c2's pool; that of
+ * a subrequest's pool may be closed earlier. Buckets of one file, as of several
+ * ranges, have one descriptor in common.
  */
 static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
 {
@@ -367,7 +370,7 @@ static apr_status_t get_fd(out_ctx *ctx, apr_bucket *b, apr_os_file_t *fd)
         rv = apr_os_file_get(fd, file->fd);
     }
     if (pin) {
-        /* kept, so that nothing else comes to have its address */
+        /* keeps its data, so that no other file gets the same address */
         APR_BRIGADE_INSERT_TAIL(ctx->files, pin);
     }
     if (rv == APR_SUCCESS) {
@@ -389,8 +392,7 @@ static apr_status_t keep_file(out_ctx *ctx, apr_bucket *b)
 
 /*
  * Adds a part of a file that is read now.
- * @param waits as the stream has room for it; else all goes into the row, and
- *        does not wait for the client
+ * @param waits nonzero to wait while the stream is full; 0 to read all of it
  */
 static apr_status_t read_file(out_ctx *ctx, apr_bucket *b, int waits)
 {
@@ -413,7 +415,7 @@ static apr_status_t read_file(out_ctx *ctx, apr_bucket *b, int waits)
     return rv;
 }
 
-/* Reads a part of a file, and closes that, if nobody has another part. */
+/* Reads a part of a file, and closes it if no other bucket uses it. */
 static apr_status_t read_and_close(out_ctx *ctx, apr_bucket *b)
 {
     const apr_bucket_file *file = b->data;
@@ -434,7 +436,7 @@ static apr_status_t read_and_close(out_ctx *ctx, apr_bucket *b)
     return rv;
 }
 
-/* May the stream keep the descriptor of a file? */
+/* Returns nonzero if the stream may keep the descriptor of a file. */
 static int may_keep(const out_ctx *ctx, const apr_bucket *b)
 {
     const h2x_stream *stream = ctx->stream;
@@ -448,14 +450,15 @@ static int may_keep(const out_ctx *ctx, const apr_bucket *b)
 }
 
 /*
- * Descriptors run out: else clients that take nothing would keep those of all
- * that they ask for. What fits into the stream's memory is read at once.
- * @param rest of the body, as far as that is known
+ * Reads a part of a file at once, if it fits into H2StreamMaxMemSize; otherwise
+ * answers with 503. So clients that do not read cannot use up the descriptors.
+ * @param rest bytes left of the body, as far as that is known
  */
 static apr_status_t do_without_descriptor(out_ctx *ctx, apr_bucket *b,
                                           apr_off_t rest)
 {
-    const char *why = "no descriptor is left for a large file";
+    const char *why = "no descriptor is left for a file larger than "
+                      "H2StreamMaxMemSize, see ulimit -n";
 
     if (rest <= (apr_off_t)(ctx->stream->limits.max_memory - ctx->row.memory)) {
         return read_and_close(ctx, b);
@@ -508,7 +511,7 @@ static apr_status_t add_data(out_ctx *ctx, apr_bucket *b)
     }
     rv = apr_bucket_read(b, &data, &len, APR_NONBLOCK_READ);
     if (APR_STATUS_IS_EAGAIN(rv)) {
-        /* a script that is thinking: the client gets what it has said */
+        /* no data yet, as from a script: send what there is, then wait */
         rv = publish(ctx, 1);
         if (rv != APR_SUCCESS) {
             return rv;
@@ -525,7 +528,7 @@ static apr_status_t add_data(out_ctx *ctx, apr_bucket *b)
     return rv;
 }
 
-/* The end of the response: what is missing makes it a failed one. */
+/* Ends the response, which fails if its head or part of its body is missing. */
 static void end_response(out_ctx *ctx)
 {
     h2x_stream *stream = ctx->stream;
@@ -547,9 +550,9 @@ static void end_response(out_ctx *ctx)
 }
 
 /*
- * Takes the end-of-request bucket out of the brigade: destroyed here, it would
- * log and free the request before the size of its frames is known, and while
- * its file is still to be sent.
+ * Keeps the end-of-request bucket, for h2x_request_end(). To destroy it here
+ * would log and free the request before the size of its frames is known, and
+ * while its file is still to be sent.
  */
 static void keep_eor(out_ctx *ctx, apr_bucket *b)
 {
@@ -557,7 +560,7 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
     ctx->stream->job.eor = b;
     if (ctx->end == H2X_OUTPUT_GOES_ON) {
         if (ctx->status) {
-            fail(ctx, "the handler gave up");
+            fail(ctx, "the handler ended without an end of stream");
         }
         else {
             end_response(ctx);
@@ -566,9 +569,9 @@ static void keep_eor(out_ctx *ctx, apr_bucket *b)
 }
 
 /*
- * Notices a handler that fails when its response has begun: it returns an
- * error, which becomes the status, or marks the connection as aborted, as
- * modules do that want to drop a client.
+ * Detects a handler that fails after its response has begun. It returns an
+ * error, which becomes r->status, or marks the connection as aborted, as
+ * modules do to drop a client.
  */
 static void check_handler(out_ctx *ctx)
 {
@@ -579,11 +582,11 @@ static void check_handler(out_ctx *ctx)
         apr_os_sock_get(&fd, ctx->stream->job.drop_socket);
     }
     if (ctx->stream->job.c2->aborted || fd < 0) {
-        fail(ctx, "a module has dropped the connection");
+        fail(ctx, "a module has aborted the connection");
     }
     else if (ctx->status && status != ctx->request_status
              && status >= HTTP_BAD_REQUEST) {
-        fail(ctx, "the handler failed");
+        fail(ctx, "the handler returned an error");
     }
 }
 
@@ -598,7 +601,7 @@ static apr_status_t add_bucket(out_ctx *ctx, apr_bucket *b, int *flush)
         }
     }
     else if (AP_BUCKET_IS_EOC(b) || AP_BUCKET_IS_ERROR(b)) {
-        fail(ctx, "an error came in mid-response");
+        fail(ctx, "an error bucket was sent");
     }
     else if (APR_BUCKET_IS_FLUSH(b)) {
         *flush = 1;
@@ -609,8 +612,8 @@ static apr_status_t add_bucket(out_ctx *ctx, apr_bucket *b, int *flush)
     return APR_SUCCESS;
 }
 
-/* HTTP_HEADER writes a head by itself, and at once what comes after it, which
- * may show that it has to be another one. */
+/* Returns nonzero if only a final head was written so far. HTTP_HEADER writes
+ * the body at once after it; that may cause another head to be sent. */
 static int is_final_head_alone(const out_ctx *ctx)
 {
     return ctx->final && !ctx->row.first && ctx->end == H2X_OUTPUT_GOES_ON
@@ -627,7 +630,7 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
         return APR_SUCCESS;
     }
     if (ctx->chunked) {
-        /* handlers show by it that they failed: they send no EOS */
+        /* with it, handlers send no EOS when they fail */
         ctx->chunked->chunked = 1;
         ctx->chunked = NULL;
     }
@@ -635,7 +638,7 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
     while (!APR_BRIGADE_EMPTY(bb)) {
         apr_bucket *b = APR_BRIGADE_FIRST(bb);
 
-        /* after an error, the end of the request is still to be kept */
+        /* after an error, the end-of-request bucket is still to be kept */
         if (rv == APR_SUCCESS || AP_BUCKET_IS_EOR(b)) {
             apr_status_t added = add_bucket(ctx, b, &flush);
 
@@ -648,7 +651,7 @@ static apr_status_t write_response(ap_filter_t *f, apr_bucket_brigade *bb)
         }
     }
     if (rv != APR_SUCCESS) {
-        fail(ctx, "it could not be passed on");
+        fail(ctx, "its data could not be read, or the stream is closed");
     }
     if (!has_head && is_final_head_alone(ctx) && !flush) {
         return APR_SUCCESS;

@@ -9,10 +9,10 @@
 #include "h2x_field.h"
 #include "h2x_head.h"
 
-/* What it costs to keep a field, beside its bytes. */
+/* Memory of a field beside its name and value, in bytes; an estimate. */
 #define FIELD_OVERHEAD 32
 
-/* Copies a value, which is kept. */
+/* Copies a value, and counts the memory of its field. */
 static char *keep(h2x_stream *stream, apr_pool_t *p, apr_size_t name_len,
                   const char *value, apr_size_t value_len)
 {
@@ -70,7 +70,7 @@ void h2x_head_set(h2x_stream *stream, const h2x_first_request *first)
     head->authority = host ? copy(stream, host) : NULL;
     head->path = copy(stream, first->path);
     head->has_body = (first->body_len > 0);
-    /* a copy of the table alone would share its texts */
+    /* apr_table_copy() would share the texts */
     head->fields = apr_table_clone(stream->pool, first->fields);
 }
 
@@ -113,7 +113,7 @@ const h2x_head *h2x_head_promise(h2x_stream *stream,
     return head;
 }
 
-/* Counts a field. Returns the limit that it exceeds. */
+/* Counts a field. Returns the directive whose limit it exceeds, or NULL. */
 static const char *count_field(h2x_request_head *head, const server_rec *s,
                                const char *name, apr_size_t name_len,
                                apr_size_t value_len)

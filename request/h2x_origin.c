@@ -23,14 +23,14 @@
 #include "h2x_conf.h"
 #include "h2x_origin.h"
 
-/* What is listed for one connection: the payload of its ORIGIN frame, where
- * each origin has a length before it. */
+/* The limit of an ORIGIN frame's payload, and the size of the length that each
+ * origin has before it (RFC 8336, section 2.1). */
 #define PAYLOAD_MAX 4096
 #define LENGTH_LEN 2
 
 #define CERTIFICATE_FILE 0
 
-/* What mod_ssl compares (its SSLVHostSNIPolicy "secure"). */
+/* Directives that mod_ssl compares (its SSLVHostSNIPolicy "secure"). */
 static const char *const compared[] = {
     [CERTIFICATE_FILE] = "SSLCertificateFile", "SSLCertificateKeyFile",
     "SSLProtocol", "SSLCipherSuite", "SSLVerifyClient", "SSLVerifyDepth",
@@ -43,13 +43,14 @@ static const char *const compared[] = {
 
 /* How TLS is configured for a virtual host. */
 typedef struct {
-    const char *values[COMPARED_COUNT]; /* arguments; NULL: it is not given */
-    const char *engine; /* SSLEngine; NULL likewise */
-    const char *kind; /* equal configurations have the same pointer here */
-    volatile void *known; /* known_origins, once there was a connection */
+    const char *values[COMPARED_COUNT]; /* arguments; NULL: no directive */
+    const char *engine; /* of SSLEngine, likewise */
+    const char *kind; /* the same pointer in equal profiles */
+    volatile void *known; /* known_origins, after the first connection */
 } tls_profile;
 
-/* The origins of one kind of connection, kept as long as the child lives. */
+/* The origins of connections with the same certificate and address; kept until
+ * the child ends. */
 typedef struct {
     X509 *certificate;
     apr_port_t port;
@@ -58,7 +59,7 @@ typedef struct {
     apr_array_header_t *origins;
 } known_origins;
 
-/* server_rec to tls_profile; read only, once the server runs. */
+/* server_rec to tls_profile; read-only while the server runs. */
 static apr_hash_t *profiles;
 
 static tls_profile *profile_of(const server_rec *s)
@@ -90,7 +91,7 @@ static void read_directives(apr_pool_t *p, tls_profile *profile,
     }
 }
 
-/* Finds the section that a virtual host was made from. */
+/* Finds the <VirtualHost> section of a server. */
 static const ap_directive_t *find_section(const server_rec *s)
 {
     const ap_directive_t *d;
@@ -143,11 +144,11 @@ static X509 *read_certificate(const char *path)
     X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
 
     BIO_free(bio);
-    ERR_clear_error(); /* mod_ssl would log it with the next one */
+    ERR_clear_error(); /* mod_ssl would log the error with its next one */
     return certificate;
 }
 
-/* Warns of names that are not in the certificate of a file. */
+/* Logs names that are not in the certificate of a file. */
 static void check_certificate(const server_rec *s, const char *file,
                               const apr_array_header_t *names)
 {
@@ -157,7 +158,7 @@ static void check_certificate(const server_rec *s, const char *file,
     if (!certificate) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s,
                      "h2x: H2Origin of host %s: cannot read its certificate "
-                     "%s, so names that it does not have are left out without "
+                     "%s: names that it does not have are left out without "
                      "a warning", s->server_hostname,
                      file ? file : "(there is no SSLCertificateFile)");
         return;
@@ -175,7 +176,8 @@ static void check_certificate(const server_rec *s, const char *file,
     X509_free(certificate);
 }
 
-/* Those of a virtual host: one a line, as arguments of the directive. */
+/* Checks the certificates of a virtual host: arguments of SSLCertificateFile,
+ * one a line. */
 static void check_certificates(const server_rec *s, apr_pool_t *p,
                                const char *lines,
                                const apr_array_header_t *names)
@@ -192,7 +194,7 @@ static void check_certificates(const server_rec *s, apr_pool_t *p,
     }
 }
 
-/* Once for hosts that have names and certificates in common. */
+/* Checks names once for hosts that have names and certificates in common. */
 static void check_names(const server_rec *s, apr_pool_t *p)
 {
     apr_hash_t *checked = apr_hash_make(p);
@@ -262,8 +264,8 @@ static apr_status_t destroy_pool(void *p)
 }
 
 /*
- * Is a virtual host to be found at the address of a connection? Those that
- * are there for any address are, where none is for this one.
+ * How a virtual host has the local address of a connection: not at all, by a
+ * wildcard, or exactly. Wildcards count if no host has the address exactly.
  */
 enum place { NOWHERE, ANYWHERE, HERE };
 
@@ -288,7 +290,7 @@ static enum place place_of(const server_rec *s, const apr_sockaddr_t *local)
     return place;
 }
 
-/* Adds a name. Returns 0 when there is no room for more. */
+/* Adds a name that is in the certificate. Returns 0 if the frame is full. */
 static int add_name(known_origins *known, const char *name, apr_size_t *room)
 {
     apr_pool_t *p = known->origins->pool;
@@ -360,7 +362,7 @@ static void find_origins(known_origins *known, conn_rec *c1,
     }
 }
 
-/* Are these the origins of such a connection? */
+/* Returns nonzero if these are the origins of a connection. */
 static int is_good_for(const known_origins *known, const conn_rec *c1,
                        const X509 *certificate)
 {
@@ -371,7 +373,7 @@ static int is_good_for(const known_origins *known, const conn_rec *c1,
            && !memcmp(known->ip, local->ipaddr_ptr, known->ip_len);
 }
 
-/* Lists what H2Origin names, or all that the connection may serve. */
+/* Lists the names of H2Origin, or all hosts that the connection may serve. */
 static const apr_array_header_t *list(conn_rec *c1, server_rec *server,
                                       const SSL *ssl)
 {
@@ -402,14 +404,15 @@ static const apr_array_header_t *list(conn_rec *c1, server_rec *server,
         find_origins(known, c1, server);
     }
     if (apr_atomic_casptr(&profile->known, known, NULL) != NULL) {
-        /* there is one already, for another address or certificate */
+        /* the profile has another list, for another address or certificate */
         apr_pool_cleanup_register(c1->pool, p, destroy_pool,
                                   apr_pool_cleanup_null);
     }
     return known->origins;
 }
 
-/* Is this the origin that a client has in mind anyway (RFC 8336, 2.3)? */
+/* Returns nonzero for the origin that the client has by SNI (RFC 8336, section
+ * 2.3). */
 static int is_asked_for(const char *origin, const SSL *ssl)
 {
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);

@@ -40,25 +40,26 @@ static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_in) *logio_in;
 static APR_OPTIONAL_FN_TYPE(ap_logio_add_bytes_out) *logio_out;
 static APR_OPTIONAL_FN_TYPE(ap_logio_get_last_bytes) *logio_last;
 
-/* How often a suspended request is looked after. */
+/* How often the state of a suspended request is polled, in microseconds. */
 #define SUSPENDED_STEP (20 * 1000)
 
-/* How old the processor times of a child may be that mod_status shows. */
+/* The age of a child's processor times in mod_status, at most; microseconds. */
 #define TIMES_MAX_AGE (100 * 1000)
 
-/* Workers without a slot of their own count in that of their connection. */
+/* Atomic, as workers without a scoreboard slot use that of their connection. */
 #define ADD(counter, n) __atomic_fetch_add(&(counter), (n), __ATOMIC_RELAXED)
 
-/* A socket that nobody reads, of requests that have nothing to be read. */
+/* The socket of requests without body: it is never read. */
 static apr_socket_t *dummy_socket;
 
-/* Is there a module that closes the sockets of master connections? */
+/* Nonzero if a module is loaded that closes sockets of master connections. */
 static int has_droppers;
 
-/* The MPM, whose conn_config other code of it expects on any connection. */
+/* The MPM, which expects its conn_config on all connections. */
 static module *mpm;
 
-/* ThreadLimit: ids of connections are that times the child, and more. */
+/* ThreadLimit. The id of a connection is this times the child's slot, plus that
+ * of the thread. */
 static int thread_limit = 1;
 
 apr_status_t h2x_request_child_init(apr_pool_t *p)
@@ -84,10 +85,10 @@ apr_status_t h2x_request_child_init(apr_pool_t *p)
 /* ---- the secondary connection ---- */
 
 /*
- * An id for a c2, which no other has now in this server. mod_unique_id uses
- * its low 32 bits to tell apart what runs at the same time, and mod_cgid keeps
- * something for each id that it has ever seen. The MPM's own ids for
- * connections are below 2^31.
+ * Returns an id for a c2 that no other connection of the server has now. Bits:
+ * mod_unique_id distinguishes concurrent requests by the low 32, so all are in
+ * these; mod_cgid keeps memory for each id that it has ever seen, so they are
+ * used again. The MPM's ids are below 2^31.
  */
 static long make_id(const h2x_stream *stream, const conn_rec *c1)
 {
@@ -98,8 +99,8 @@ static long make_id(const h2x_stream *stream, const conn_rec *c1)
 }
 
 /*
- * The socket of a c2, on which modules set timeouts and wait for more. Where
- * there is a body to wait for, its descriptor tells when that has come.
+ * Returns the socket of a c2, on which modules set timeouts and wait for input.
+ * Its descriptor becomes readable when a part of the body has come.
  */
 static apr_socket_t *make_socket(h2x_stream *stream)
 {
@@ -115,10 +116,9 @@ static apr_socket_t *make_socket(h2x_stream *stream)
 }
 
 /*
- * What a c2 has as its master: the c1. But mod_security drops clients by
- * closing the master's socket, under the feet of all other requests. It gets
- * a double of the c1, with a socket that is this request's alone; that it was
- * closed ends the stream.
+ * Returns the master of a c2, which is the c1. With mod_security, which drops
+ * clients by closing the master's socket, it is a copy of the c1 with a socket
+ * of its own: to close that ends the stream, and not all of the connection.
  */
 static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
 {
@@ -146,8 +146,8 @@ static conn_rec *make_master(h2x_stream *stream, conn_rec *c1)
 }
 
 /*
- * Makes the c2, a real conn_rec: modules have crashed on each part that was
- * missing. What it shares with c1 does not change while requests run.
+ * Makes the c2: a complete conn_rec, as modules use all of its parts. What it
+ * shares with c1 does not change while requests run.
  */
 static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
                          const h2x_runner *runner)
@@ -171,7 +171,7 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
     c2->output_filters = NULL;
     c2->data_in_input_filters = 0;
     c2->data_in_output_filters = 0;
-    c2->clogging_input_filters = 1; /* keep the MPM's hands off */
+    c2->clogging_input_filters = 1; /* c2 is not for the MPM */
     c2->aborted = 0;
     c2->keepalive = AP_CONN_CLOSE;  /* see run_handlers() */
     c2->keepalives = 0;
@@ -193,8 +193,8 @@ static conn_rec *make_c2(h2x_stream *stream, conn_rec *c1,
 /* ---- the request ---- */
 
 /*
- * Refuses what HTTP allows and a server must not take (RFC 9113, 8.3.1):
- * user information in the authority, and another one in Host.
+ * Checks :authority (RFC 9113, section 8.3.1): it must not have user
+ * information, nor differ from Host.
  */
 static int check_authority(request_rec *r, const h2x_request_head *head)
 {
@@ -205,15 +205,15 @@ static int check_authority(request_rec *r, const h2x_request_head *head)
     }
     if (ap_strchr_c(head->authority, '@')) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "h2x: user information in :authority '%s'",
-                      head->authority);
+                      "h2x(%s): user information in :authority '%s'",
+                      r->connection->log_id, head->authority);
         return HTTP_BAD_REQUEST;
     }
     if (host && !h2x_push_is_authority(head->scheme, head->authority, host,
                                        strlen(host))) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "h2x: :authority '%s' and Host '%s' differ",
-                      head->authority, host);
+                      "h2x(%s): :authority '%s' and Host '%s' differ",
+                      r->connection->log_id, head->authority, host);
         return HTTP_BAD_REQUEST;
     }
     apr_table_setn(r->headers_in, "Host", head->authority);
@@ -221,8 +221,8 @@ static int check_authority(request_rec *r, const h2x_request_head *head)
 }
 
 /*
- * The limits of a request head, which are those of the connection's server,
- * as for HTTP/1.1. Fields were counted when they came.
+ * Checks the size of joined fields, by the limit of the connection's server, as
+ * for HTTP/1.1. Other limits were checked when the fields came, see h2x_head.c.
  */
 static int check_limits(request_rec *r, const h2x_request_head *head)
 {
@@ -236,8 +236,8 @@ static int check_limits(request_rec *r, const h2x_request_head *head)
         if (strlen(entry[i].key) + strlen(entry[i].val) + 2
             > (apr_size_t)r->server->limit_req_fieldsize) {
             ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                          "h2x: field %.64s exceeds LimitRequestFieldSize "
-                          "(%d)", entry[i].key,
+                          "h2x(%s): field %.64s exceeds LimitRequestFieldSize "
+                          "(%d)", r->connection->log_id, entry[i].key,
                           r->server->limit_req_fieldsize);
             return HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
         }
@@ -245,19 +245,21 @@ static int check_limits(request_rec *r, const h2x_request_head *head)
     return head->status;
 }
 
-/* Refuses what httpd does not serve. */
+/* Checks :scheme: httpd serves http and https. */
 static int check_scheme(request_rec *r, const h2x_request_head *head)
 {
     if (head->scheme && ap_cstr_casecmp(head->scheme, "https")
         && ap_cstr_casecmp(head->scheme, "http")) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "h2x: :scheme '%s' is not served", head->scheme);
+                      "h2x(%s): :scheme '%s' is not served, only http and "
+                      "https", r->connection->log_id, head->scheme);
         return HTTP_BAD_REQUEST;
     }
     return OK;
 }
 
-/* A virtual host that does not speak HTTP/2 is not here (RFC 9110, 15.5.20).*/
+/* Checks that Protocols of the virtual host have HTTP/2; if not, the answer is
+ * 421 (RFC 9110, section 15.5.20). */
 static int check_vhost(request_rec *r)
 {
     conn_rec *c1 = r->connection->master;
@@ -267,16 +269,17 @@ static int check_vhost(request_rec *r)
     if (r->server != conn->server
         && !ap_is_allowed_protocol(c1, NULL, r->server, protocol)) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "h2x: Protocols of host %s does not have %s",
-                      r->server->server_hostname, protocol);
+                      "h2x(%s): Protocols of host %s does not have %s",
+                      r->connection->log_id, r->server->server_hostname,
+                      protocol);
         return HTTP_MISDIRECTED_REQUEST;
     }
     return OK;
 }
 
 /*
- * mod_ssl has found that another host's connection is not good for this one:
- * says why, as far as that is known.
+ * Logs the first difference of the TLS configurations for which mod_ssl
+ * answered with 421.
  */
 static void log_misdirected(request_rec *r)
 {
@@ -285,15 +288,17 @@ static void log_misdirected(request_rec *r)
 
     if (what) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      "h2x: connection for %s used for %s, whose %s differs",
+                      "h2x(%s): connection for %s used for %s, whose %s "
+                      "differs", r->connection->log_id,
                       server->server_hostname, r->server->server_hostname,
                       what);
     }
 }
 
 /*
- * The request line as HTTP/1.1 would have it, for logs and for httpd. For a
- * forward proxy that has the whole URI, by which mod_proxy knows its requests.
+ * Makes the request line, as of HTTP/1.1, for logs and for httpd. With
+ * H2ProxyRequests it has the absolute URI, as mod_proxy expects of requests for
+ * a forward proxy.
  */
 static char *request_line(request_rec *r, const h2x_request_head *head)
 {
@@ -325,7 +330,7 @@ static int read_head(request_rec *r, h2x_stream *stream,
     r->the_request = request_line(r, head);
     r->headers_in = head->fields;
     if (!head->status) {
-        /* what is promised has values of these, after the request's end */
+        /* in the stream's pool, as promises outlive the request */
         h2x_field_join(stream->pool, r->headers_in);
     }
     if (!status) {
@@ -352,7 +357,7 @@ static int read_head(request_rec *r, h2x_stream *stream,
     r->per_dir_config = r->server->lookup_defaults;
     refused = h2x_tunnel_check(stream, r);
     if (refused) {
-        /* to httpd, the target of a CONNECT is wrong that has a path */
+        /* httpd has refused the path of an extended CONNECT as its target */
         status = refused;
     }
     return status ? status : check_vhost(r);
@@ -370,7 +375,7 @@ static void die(request_rec *r, int status)
     apr_brigade_cleanup(bb);
 }
 
-/* The time to the next request: as the MPMs find it, for HTTP/1.1. */
+/* Returns KeepAliveTimeout, as the MPMs do for HTTP/1.1. */
 static apr_interval_time_t keep_alive_timeout(const request_rec *r)
 {
     return (r->server->keep_alive_timeout_set
@@ -378,8 +383,8 @@ static apr_interval_time_t keep_alive_timeout(const request_rec *r)
 }
 
 /*
- * Notes what the stream needs to know of the configuration: when the host
- * is known, and again when the request was mapped.
+ * Copies configuration to the stream: of the server, then of the virtual host,
+ * then of the directory that the request is mapped to.
  */
 static void apply_config(h2x_stream *stream, const request_rec *r)
 {
@@ -391,7 +396,7 @@ static void apply_config(h2x_stream *stream, const request_rec *r)
     if (timeout <= 0) {
         timeout = r->server->timeout;
     }
-    /* nobody else changes these, and nobody else reads the others */
+    /* other threads read these three; only this one reads those below */
     if (timeout != stream->limits.timeout
         || keep_alive != stream->limits.keep_alive
         || max_memory != stream->limits.max_memory) {
@@ -405,7 +410,7 @@ static void apply_config(h2x_stream *stream, const request_rec *r)
         || !h2x_conf_get(r->server, H2X_OUTPUT_BUFFERING);
     stream->limits.copy_files = (int)h2x_conf_get_dir(r, H2X_COPY_FILES);
     if (ap_get_conn_socket(r->connection) != dummy_socket) {
-        /* modules may ask for less, for a while */
+        /* modules may set a shorter one for a while */
         apr_socket_timeout_set(ap_get_conn_socket(r->connection),
                                stream->limits.timeout);
     }
@@ -413,7 +418,7 @@ static void apply_config(h2x_stream *stream, const request_rec *r)
 
 /* ---- variables ---- */
 
-/* Says whether what this request announces is pushed. */
+/* "on" if the links of this request's response are pushed. */
 static const char *get_push(apr_pool_t *p, const h2x_stream *stream,
                             const request_rec *r)
 {
@@ -528,9 +533,10 @@ void h2x_request_before_handler(request_rec *r)
 /* ---- running ---- */
 
 /*
- * Waits for a handler that goes on elsewhere, having returned SUSPENDED; what
- * it waits for may take as long as it likes. The state is the last thing that
- * ap_process_request_after_handler() sets, and nobody tells us.
+ * Waits for a request whose handler has returned SUSPENDED and goes on in
+ * another thread. The state is the last thing that
+ * ap_process_request_after_handler() sets. There is no event for it, so it is
+ * polled, without a time limit.
  */
 static void await_end(h2x_stream *stream)
 {
@@ -558,7 +564,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
     h2x_filter_out_add(c2, stream);
     ap_run_pre_connection(c2, ap_get_conn_socket(c2));
     if (stream->request.has_body) {
-        /* for mod_reqtimeout, which begins there; our hook ends it */
+        /* mod_reqtimeout begins in this hook; ours, after it, returns OK */
         ap_run_process_connection(c2);
     }
 
@@ -602,7 +608,7 @@ static void log_and_free(h2x_stream *stream, const h2x_request_sum *sum,
     c2->current_thread = runner->thread;
     c2->aborted = sum->is_aborted;
     if (logio_in) {
-        /* its own filter on c2 has counted what was read there */
+        /* mod_logio's filter on c2 has counted bytes_read already */
         logio_in(c2, sum->bytes_in - stream->job.bytes_read);
     }
     if (logio_out) {
@@ -635,7 +641,7 @@ void h2x_request_count(request_rec *r)
 
     if (!ap_extended_status || !c2->sbh
         || h2x_clock_is_time(&times_at, TIMES_MAX_AGE)) {
-        return; /* it asks for the processor times of the child, too */
+        return; /* httpd counts it, and updates the processor times */
     }
     score = ap_get_scoreboard_worker(c2->sbh);
     bytes = logio_last ? logio_last(c2) : r->header_only ? 0 : r->bytes_sent;
@@ -645,12 +651,12 @@ void h2x_request_count(request_rec *r)
     ADD(score->bytes_served, bytes);
     ADD(score->my_bytes_served, bytes);
     ADD(score->conn_bytes, bytes);
-    c2->sbh = NULL; /* so httpd does not count it */
+    c2->sbh = NULL; /* so that httpd does not count it again */
 }
 
 int h2x_request_may_wait(const request_rec *r)
 {
-    /* they compute, and read files and directories */
+    /* these only compute, and read files and directories */
     static const char *const quick[] = {
         "default-handler", DIR_MAGIC_TYPE, "server-status", "server-info",
         "type-map", "send-as-is", NULL

@@ -19,7 +19,7 @@
 /* Bytes of a Sec-WebSocket-Key (RFC 6455, section 4.1). */
 #define KEY_LEN 16
 
-/* What a server proves with that it has understood (section 1.3). */
+/* The GUID of Sec-WebSocket-Accept (RFC 6455, section 1.3). */
 #define WEBSOCKET_GUID "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 static char *base64(apr_pool_t *p, const unsigned char *data, int len)
@@ -30,7 +30,7 @@ static char *base64(apr_pool_t *p, const unsigned char *data, int len)
     return text;
 }
 
-/* The Sec-WebSocket-Accept that answers a key. */
+/* Returns the Sec-WebSocket-Accept for a key. */
 static const char *expected_accept(apr_pool_t *p, const char *key)
 {
     unsigned char digest[APR_SHA1_DIGESTSIZE];
@@ -44,8 +44,8 @@ static const char *expected_accept(apr_pool_t *p, const char *key)
 }
 
 /*
- * The handshake as HTTP/1.1 has it. Over HTTP/2 there is no key: the frames
- * say that the server has understood.
+ * Makes the handshake of HTTP/1.1 (RFC 6455, section 4.1). That of HTTP/2 has
+ * no key (RFC 8441, section 5), so one is made for the backend.
  */
 static int begin_websocket(h2x_stream *stream)
 {
@@ -90,15 +90,15 @@ int h2x_tunnel_check(const h2x_stream *stream, request_rec *r)
         if (h2x_conf_get_dir(r, H2X_PROXY_REQUESTS)) {
             return OK;
         }
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x: CONNECT needs "
-                      "H2ProxyRequests on");
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x(%s): CONNECT "
+                      "needs H2ProxyRequests on", r->connection->log_id);
         return HTTP_NOT_IMPLEMENTED;
     }
     if (stream->job.tunnel != H2X_TUNNEL_WEBSOCKET
         || !h2x_conf_get(r->server, H2X_WEBSOCKETS)) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x: CONNECT with "
-                      ":protocol '%s' is not served, see H2WebSockets",
-                      head->protocol);
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "h2x(%s): CONNECT "
+                      "with :protocol '%s' is not served, see H2WebSockets",
+                      r->connection->log_id, head->protocol);
         return HTTP_NOT_IMPLEMENTED;
     }
     return OK;

@@ -2,8 +2,8 @@
 
 /**
  * CONNECT requests, whose stream becomes a tunnel: to another host
- * (RFC 9113, section 8.5), or for WebSockets (RFC 8441). To httpd's modules
- * those look as in HTTP/1.1. The runner; no lock held.
+ * (RFC 9113, section 8.5), or for a WebSocket (RFC 8441). httpd's modules see
+ * both as in HTTP/1.1. The runner; no lock held.
  */
 #ifndef H2X_TUNNEL_H
 #define H2X_TUNNEL_H
@@ -14,31 +14,33 @@
 #include "h2x_stream.h"
 
 /**
- * Prepares a stream whose request is a CONNECT: one for a WebSocket becomes
- * the GET with Upgrade that asks for the same in HTTP/1.1.
+ * Sets the kind of tunnel of a stream, if its request is a CONNECT. One for a
+ * WebSocket is changed to the GET with Upgrade of HTTP/1.1.
  * @return OK, or the status to refuse it with
  */
 int h2x_tunnel_begin(h2x_stream *stream);
 
 /**
- * Asks the configuration, when the request's host is known, whether a CONNECT
- * is to be served.
+ * Checks whether the configuration allows a CONNECT, when the virtual host is
+ * known.
  * @return OK, or the status to refuse it with
  */
 int h2x_tunnel_check(const h2x_stream *stream, request_rec *r);
 
 /**
- * Takes a 101 response for what it means: success.
- * @return 0 when it does not belong to the handshake
+ * Changes the 101 response of a WebSocket handshake to 200 (RFC 8441, section
+ * 5).
+ * @return 0 when it does not belong to the handshake of this stream
  */
 int h2x_tunnel_switch(h2x_stream *stream, h2x_head *head);
 
 /**
- * Gives a socket that is readable when there is input, for those who wait for
- * several things. Reading from the connection without blocking, until that
- * gives APR_EAGAIN, makes it unreadable again. To shut it down for writing
+ * Gets a socket that is readable while the stream has input, for handlers that
+ * poll several descriptors. It becomes unreadable when a read from the
+ * connection without blocking returns APR_EAGAIN. Shutting it down for writing
  * ends the output of a tunnel.
- * @param timeout may be NULL
+ * @param pfd     gets the socket, which belongs to the stream
+ * @param timeout gets that of the stream, in microseconds; may be NULL
  */
 apr_status_t h2x_tunnel_pollfd(h2x_stream *stream, apr_pollfd_t *pfd,
                                apr_interval_time_t *timeout);

@@ -22,38 +22,39 @@
 #include "h2x_memory.h"
 #include "h2x_pages.h"
 
-/* What is read in one go from the filters, and from the socket. */
+/* Bytes read at a time from the filters, and from the socket. */
 #define READ_SIZE (16 * 1024)
 #define SOCKET_READ_SIZE (64 * 1024)
 
-/* What is written at once: some full TLS records; at least one frame. */
+/* Limits of h2x_io.size: some full TLS records; at least one frame. */
 #define SIZE_MAX_AT_ONCE (48 * 1024)
 #define SIZE_MIN_AT_ONCE (17 * 1024)
 
-/* What TLS may add to that, in records of full size. */
+/* What TLS may add to h2x_io.size bytes, in records of full size. */
 #define TLS_OVERHEAD 1024
 
-/* Room for TLS records that are written as one, also for small ones. */
+/* Size of the buffer of TLS records that are written together. */
 #define GATHERED_MAX (SIZE_MAX_AT_ONCE + 4 * 1024)
 
-/* What fits into one TLS record. */
+/* The largest payload of a TLS record. */
 #define TLS_LARGE (16 * 1024)
 
-/* The size of a TLS record that fits into one packet. */
+/* The payload of a TLS record that fits into one packet. */
 #define TLS_SMALL 1300
 
-/* What the kernel holds that it has not sent: enough for the time until a
- * thread has written more. Nothing more urgent can overtake it. */
+/* The unsent bytes that the kernel may hold: enough until a thread has written
+ * more. Data of a higher priority cannot overtake them. */
 #define UNSENT_MAX (128 * 1024)
 
-/* What OpenSSL may say of its own while the socket takes nothing. */
+/* Bytes of OpenSSL's own records, such as for KeyUpdate, that may be held while
+ * the socket is not writable. */
 #define TLS_OWN_MAX (8 * 1024)
 
 static ap_filter_rec_t *below_filter;
 static ap_filter_rec_t *below_in_filter;
 
-/* A bucket without any meaning. What ends with it does not stay in mod_ssl's
- * buffer, as it would without, and does not block, as with a FLUSH bucket. */
+/* A metadata bucket at which mod_ssl passes on its buffer, and at which the
+ * core does not block, as it would at a FLUSH bucket. */
 static apr_status_t nudge_read(apr_bucket *b, const char **str,
                                apr_size_t *len, apr_read_type_e block)
 {
@@ -84,7 +85,7 @@ static apr_bucket *nudge_create(apr_bucket_alloc_t *list)
     return b;
 }
 
-/* Is this TLS, and is there memory to gather its records? */
+/* Returns nonzero for TLS, if there is memory to gather its records. */
 static int may_gather(h2x_io *io)
 {
     if (io->is_tls && !io->gathered) {
@@ -93,7 +94,7 @@ static int may_gather(h2x_io *io)
     return io->gathered != NULL;
 }
 
-/* Puts what was gathered before what follows. */
+/* Moves the gathered records to the beginning of a brigade. */
 static void ungather(h2x_io *io, apr_bucket_brigade *bb)
 {
     if (io->gathered_len) {
@@ -104,7 +105,7 @@ static void ungather(h2x_io *io, apr_bucket_brigade *bb)
     }
 }
 
-/* Takes records out of a brigade, as far as there is room for them. */
+/* Moves records from a brigade into the buffer, as far as they fit. */
 static void gather(h2x_io *io, apr_bucket_brigade *bb)
 {
     while (!APR_BRIGADE_EMPTY(bb)) {
@@ -125,9 +126,10 @@ static void gather(h2x_io *io, apr_bucket_brigade *bb)
 }
 
 /*
- * Does OpenSSL say too much of its own while the core holds what the socket
- * does not take? A client can make it do that (KeyUpdate, RFC 8446, section
- * 4.6.3) while any thread reads, and the core blocks past its threshold.
+ * Counts the bytes of OpenSSL's own records that the core holds while the
+ * socket is not writable. Returns nonzero if they exceed TLS_OWN_MAX. A client
+ * can cause such records without limit (KeyUpdate, RFC 8446, section 4.6.3);
+ * past its threshold, the core would block the thread that reads.
  */
 static int says_too_much(h2x_io *io, apr_bucket_brigade *bb)
 {
@@ -145,16 +147,16 @@ static int says_too_much(h2x_io *io, apr_bucket_brigade *bb)
 }
 
 /*
- * Stands between mod_ssl and the core, and takes FLUSH buckets out, at which
- * the core would block: OpenSSL flushes when it has something to say of its
- * own, such as an alert, and any thread may be reading then. What it says
- * goes out with what is written next, or when the socket is writable.
- * The core writes to the socket for each record; of what is sent together, it
- * gets all records as one. To copy them costs less than a system call each.
- * When nothing can be written any more, it drops what mod_ssl says at the end:
- * the core would fail with that, and httpd would close the socket at once. If
- * the client has said more by then, the kernel sends a reset, and what the
- * client has not read yet may be lost.
+ * The output filter between mod_ssl and the core:
+ * - It removes FLUSH buckets, at which the core would block. OpenSSL flushes
+ *   after records of its own, such as an alert, also while a thread reads.
+ *   These are sent with the next output, or when the socket is writable.
+ * - It gathers the records of one h2x_io_write(). The core would make a system
+ *   call for each, which costs more than a copy.
+ * - After h2x_io_shut() it drops what mod_ssl writes at the end. The core would
+ *   fail to write it, and httpd would close the socket at once. If data of the
+ *   client came after that, the kernel would send a reset, and the client would
+ *   lose what it has not read.
  */
 static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
 {
@@ -174,8 +176,8 @@ static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
     }
     if (says_too_much(io, bb)) {
         ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, io->c1, "h2x(%s): closing: "
-                      "the client has TLS say much and takes nothing",
-                      io->c1->log_id);
+                      "too many TLS control records (as for KeyUpdate) while "
+                      "the client does not read", io->c1->log_id);
         apr_brigade_cleanup(bb);
         io->c1->aborted = 1;
         return APR_ECONNABORTED;
@@ -190,7 +192,7 @@ static apr_status_t below_tls(ap_filter_t *f, apr_bucket_brigade *bb)
     return ap_pass_brigade(f->next, bb);
 }
 
-/* Fills the empty buffer from the socket. */
+/* Reads from the socket into the buffer, which is empty. */
 static apr_status_t read_socket(h2x_io *io, apr_read_type_e block)
 {
     apr_socket_t *socket = ap_get_conn_socket(io->c1);
@@ -220,8 +222,9 @@ static apr_status_t read_socket(h2x_io *io, apr_read_type_e block)
 }
 
 /*
- * Reads in place of the core, which does so in pieces of 8000 bytes, and does
- * not tell when the socket is empty: one would have to ask in vain each time.
+ * The input filter between the core and mod_ssl. It reads from the socket in
+ * place of the core, which reads 8000 bytes at a time, and does not show when
+ * the socket is empty: that would take one more system call each time.
  */
 static apr_status_t below_tls_in(ap_filter_t *f, apr_bucket_brigade *bb,
                                  ap_input_mode_t mode, apr_read_type_e block,
@@ -290,7 +293,7 @@ void h2x_io_register(void)
 void h2x_io_end(h2x_io *io)
 {
     io->may_block = 1;
-    io->read_at = io->read_len; /* nobody will take that any more */
+    io->read_at = io->read_len; /* this is not going to be read */
     h2x_io_rest(io);
 }
 
@@ -312,14 +315,14 @@ static apr_size_t size_at_once(const server_rec *s)
          : (max < SIZE_MIN_AT_ONCE) ? SIZE_MIN_AT_ONCE : max;
 }
 
-/* Lets the socket be writable only when the kernel holds little. */
+/* Makes the socket writable only while the kernel holds few unsent bytes. */
 static void bound_unsent(conn_rec *c1)
 {
 #ifdef TCP_NOTSENT_LOWAT
     int max = UNSENT_MAX;
     apr_os_sock_t fd;
 
-    /* where that fails, only priorities suffer */
+    /* if this fails, priorities have less effect */
     if (apr_os_sock_get(&fd, ap_get_conn_socket(c1)) == APR_SUCCESS) {
         setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &max, sizeof(max));
     }
@@ -353,19 +356,19 @@ int h2x_io_is_writable(h2x_io *io)
         while (f->next) {
             f = f->next;
         }
-        /* with NULL, the core's filter writes what it can and is back */
+        /* with NULL, the core's filter writes what it can without blocking */
         f->frec->filter_func.out_func(f, NULL);
     }
     return !io->c1->data_in_output_filters && !io->c1->aborted;
 }
 
-/* How many bytes the next TLS record may take. */
+/* Returns the largest payload of the next TLS record. */
 static apr_size_t record_max(const h2x_io *io)
 {
     return (io->tls_sent < io->tls_warm_up) ? TLS_SMALL : TLS_LARGE;
 }
 
-/* After a pause, the connection is cold again. */
+/* Starts with small records again after H2TLSCoolDownSecs without output. */
 static void cool_down(h2x_io *io)
 {
     apr_time_t now;
@@ -380,8 +383,8 @@ static void cool_down(h2x_io *io)
 }
 
 /*
- * This does not block: the core's filter does that only past a threshold, see
- * size_at_once(), and it holds nothing from before.
+ * Does not block: the core's filter does that only above a threshold, see
+ * size_at_once(), and it holds no earlier output.
  */
 void h2x_io_write(h2x_io *io, const char *data, apr_size_t len)
 {

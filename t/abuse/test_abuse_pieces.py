@@ -143,7 +143,7 @@ def key_updates(tmp_path_factory):
 
 
 @row(18, "TLS key updates, nothing taken", needs="httpd",
-     log=r"has TLS say much", lines=MANY)
+     log=r"too many TLS control records", lines=MANY)
 def test_key_updates(stage, key_updates):
     """OpenSSL answers each while it reads; a handler that waits has the watch
     read for all connections of the child."""
@@ -169,7 +169,7 @@ def test_key_updates(stage, key_updates):
             inside.open_gate(stage.server, 7, 1)
             c.wait(waiting)
         if stage.server.load == "h2x":
-            stage.server.wait_log(r"has TLS say much", stage.mark)
+            stage.server.wait_log(r"too many TLS control records", stage.mark)
         stage.tell("closed, %d files fetched meanwhile" % fetched)
     finally:
         client.kill()
