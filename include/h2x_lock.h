@@ -5,8 +5,8 @@
  * and functions whose names end in _locked check that this is the caller.
  *
  * Log lines that are made with it held are written after it was released, since
- * a log may be a pipe that blocks: by the thread that releases it, or by another
- * one that is writing such lines already.
+ * a log may be a pipe that blocks: by the thread that releases it, or by
+ * another one that is writing such lines already.
  */
 #ifndef H2X_LOCK_H
 #define H2X_LOCK_H
@@ -19,22 +19,22 @@
 
 #include "h2x_clock.h"
 
-/** So many lines are kept; more are only counted. */
+/** The number of lines that are kept; more are only counted. */
 #define H2X_LINES_MAX 64
 
-/** Lines for the log, of malloc(). For h2x_lock.c. */
+/** Lines for the log, allocated by malloc(). Private to h2x_lock.c. */
 typedef struct h2x_lines {
-    const conn_rec *c1; /* whose they are; NULL: there are none */
+    const conn_rec *c1; /* the connection; NULL: there are no lines */
     struct h2x_line *first;
     struct h2x_line *last;
     int count;
-    int dropped;        /* that there was no room or no memory for */
+    int dropped;        /* lines that were not kept */
 } h2x_lines;
 
 typedef struct h2x_lock {
     apr_thread_mutex_t *mutex;
     h2x_lines lines;
-    int is_writing;     /* a thread writes lines, and will write these */
+    int is_writing;     /* a thread writes lines, and those added meanwhile */
 #ifdef H2X_DEBUG
     apr_os_thread_t owner;
     int held;
