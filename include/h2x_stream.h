@@ -193,7 +193,7 @@ typedef struct h2x_stream_in {
     h2x_chunk *first;
     h2x_chunk *last;
     apr_off_t bytes;      /* in these */
-    apr_off_t received;   /* in all; what came later than that is dropped */
+    apr_off_t received;   /* in all, as long as the request ran */
     h2x_input_state state;
     apr_table_t *trailers; /* what came as such, in their own pool */
     apr_interval_time_t debt; /* how long the request's thread has waited for
@@ -252,7 +252,8 @@ typedef struct h2x_stream_job {
     apr_bucket *eor;      /* its end-of-request bucket, kept until it ends */
     apr_socket_t *drop_socket; /* NULL, or what modules close to drop it */
     apr_off_t bytes_read; /* of the body, as HTTP/1.1 frames it; mod_logio */
-    int open_files;       /* descriptors that it keeps; the engine's */
+    int open_files;       /* descriptors that it keeps; the engine's, lock
+                           * held */
     int is_announced;     /* what the configuration names was sent */
     h2x_tunnel tunnel;
     const char *websocket_accept; /* what a handshake ends with */

@@ -229,12 +229,8 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
     return 0;
 }
 
-/* Resets a stream, once. */
 static int reset(h2x_session *session, h2x_stream *stream, uint32_t code)
 {
-    if (stream->out.was_reset) {
-        return 0;
-    }
     stream->out.was_reset = 1;
     return nghttp2_submit_rst_stream(session->ng, NGHTTP2_FLAG_NONE,
                                      stream->id, code);
