@@ -103,7 +103,6 @@ static APR_INLINE void h2x_lock_check(h2x_lock *lock)
 }
 
 /**
-/**
  * Logs a line of a connection, as ap_log_cerror() does. The lock is held; the
  * line is written when it is released.
  */
