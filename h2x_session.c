@@ -8,7 +8,13 @@
 #include "h2x_clock.h"
 #include "h2x_conf.h"
 #include "h2x_head.h"
-#include "session/h2x_session_impl.h"
+#include "session/h2x_session_core.h"
+#include "session/h2x_session_fields.h"
+#include "session/h2x_session_memory.h"
+#include "session/h2x_session_out.h"
+#include "session/h2x_session_priority.h"
+#include "session/h2x_session_push.h"
+#include "session/h2x_session_strict.h"
 
 /* What all streams of a connection together may send in a round trip. What is
  * kept for a stream is bounded by its own window. */
@@ -21,8 +27,9 @@
  * a connection never makes that many. */
 #define ANSWERS_MAX 10000
 
-/* Marks the PING that goes with the first GOAWAY. */
-static const uint8_t drain_mark[8] = { 'h', '2', 'x', 'd', 'r', 'a', 'i', 'n' };
+/* Marks the PINGs that measure how much comes in a round trip. */
+static const uint8_t sample_mark[8]
+    = { 'h', '2', 'x', 'w', 'i', 'n', 'd', 'o' };
 
 static nghttp2_session_callbacks *callbacks;
 
@@ -38,7 +45,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
         || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
-    if (session->goaway_said && frame->hd.stream_id > session->goaway_id) {
+    if (frame->hd.stream_id > session->goaway_id) {
         /* the GOAWAY, which may not be out yet, says that it was not begun */
         return h2x_session_reject(session, frame->hd.stream_id,
                                   NGHTTP2_REFUSED_STREAM);
@@ -56,11 +63,18 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
     return 0;
 }
 
+/* A stream has got all of its body: it needs no window. */
+static void forget_window(h2x_session *session, h2x_stream *stream)
+{
+    h2x_windows_give_back(&session->windows, &stream->wider_by,
+                          stream->wider_by);
+}
+
 static void end_input(h2x_session *session, h2x_stream *stream)
 {
     h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
     if (!stream->in.bytes) {
-        h2x_session_forget_window(session, stream);
+        forget_window(session, stream);
     }
     h2x_stream_wake_locked(stream);
 }
@@ -77,6 +91,15 @@ static void end_head(h2x_session *session, h2x_stream *stream,
     h2x_session_enqueue(session, stream);
 }
 
+/* A PING of ours was answered. */
+static void on_ping_ack(h2x_session *session, const uint8_t *data)
+{
+    if (!memcmp(data, sample_mark, sizeof(sample_mark))) {
+        h2x_windows_end_sample(&session->windows, h2x_clock_now());
+    }
+    h2x_session_check_drained(session, data);
+}
+
 static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
                          void *baton)
 {
@@ -85,13 +108,11 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
 
     if (frame->hd.type == NGHTTP2_PING
         && (frame->hd.flags & NGHTTP2_FLAG_ACK)) {
-        h2x_session_end_sample(session, frame->ping.opaque_data);
-        session->drained |= !memcmp(frame->ping.opaque_data, drain_mark,
-                                    sizeof(drain_mark));
+        on_ping_ack(session, frame->ping.opaque_data);
     }
     if (frame->hd.type == NGHTTP2_SETTINGS) {
         if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
-            h2x_session_guess_window(session);
+            h2x_windows_guess(&session->windows, h2x_clock_now());
         }
         h2x_session_check_windows(session);
     }
@@ -116,6 +137,20 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame,
     return h2x_session_go_on(session);
 }
 
+/* Counts bytes of a body that have come, and may ask for a measurement. */
+static void sample(h2x_session *session, h2x_stream *stream, size_t len)
+{
+    apr_time_t now;
+
+    stream->in.received += len;
+    if (h2x_windows_count(&session->windows, stream->in.received, len)
+        && h2x_windows_is_due(&session->windows, now = h2x_clock_now())
+        && nghttp2_submit_ping(session->ng, NGHTTP2_FLAG_NONE,
+                               sample_mark) == 0) {
+        h2x_windows_begin_sample(&session->windows, now, len);
+    }
+}
+
 static int on_data_chunk_recv(nghttp2_session *ng, uint8_t flags, int32_t id,
                               const uint8_t *data, size_t len, void *baton)
 {
@@ -129,7 +164,7 @@ static int on_data_chunk_recv(nghttp2_session *ng, uint8_t flags, int32_t id,
     if (h2x_stream_feed_locked(stream, data, len) != APR_SUCCESS) {
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
-    h2x_session_sample(session, stream, len);
+    sample(session, stream, len);
     return 0;
 }
 
@@ -167,10 +202,10 @@ apr_status_t h2x_session_receive(h2x_session *session, const char *data,
     ssize_t n = 0;
 
     h2x_lock_check(session->params.lock);
-    if (session->state == H2X_SESSION_CLOSED) {
+    if (session->end >= H2X_END_CLOSED) {
         return APR_EGENERAL;
     }
-    if (session->is_condemned) {
+    if (session->end >= H2X_END_TERMINATED) {
         return APR_EAGAIN;
     }
     h2x_session_scan(session, data, len);
@@ -188,11 +223,30 @@ apr_status_t h2x_session_receive(h2x_session *session, const char *data,
         h2x_session_condemn(session, NGHTTP2_ENHANCE_YOUR_CALM,
                             "too many frames to answer at once");
     }
-    h2x_session_settle(session);
     if (n < 0 && h2x_session_go_on(session) == 0) {
         return h2x_session_give_up(session, n);
     }
+    h2x_session_settle(session);
     return APR_SUCCESS;
+}
+
+/* Gives a stream the window that it needs, whose body was read. */
+static void widen(h2x_session *session, h2x_stream *stream)
+{
+    int32_t more;
+
+    if (stream->in.state == H2X_INPUT_ENDED) {
+        forget_window(session, stream);
+        return;
+    }
+    more = h2x_windows_take(&session->windows, &stream->wider_by);
+    h2x_session_check_outside(session);
+    if (more && nghttp2_session_set_local_window_size(
+                    session->ng, NGHTTP2_FLAG_NONE, stream->id,
+                    h2x_windows_size(&session->windows, stream->wider_by))
+                != 0) {
+        h2x_windows_give_back(&session->windows, &stream->wider_by, more);
+    }
 }
 
 void h2x_session_consumed(h2x_session *session, h2x_stream *stream,
@@ -204,7 +258,7 @@ void h2x_session_consumed(h2x_session *session, h2x_stream *stream,
             h2x_session_check_outside(session);
             nghttp2_session_consume_stream(session->ng, stream->id, len);
         }
-        h2x_session_widen(session, stream);
+        widen(session, stream);
     }
 }
 
@@ -291,7 +345,7 @@ static int make_ng(h2x_session *session, const server_rec *s)
 
 static int submit_settings(h2x_session *session, const server_rec *s)
 {
-    int32_t window = session->windows.initial;
+    int32_t window = (int32_t)h2x_conf_get(s, H2X_WINDOW_SIZE);
     nghttp2_settings_entry settings[4] = {
         { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
           (uint32_t)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS) },
@@ -339,6 +393,23 @@ static int submit_origins(h2x_session *session)
     return rv;
 }
 
+static void init_parts(h2x_session *session, const server_rec *s)
+{
+    int streams_max = (int)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS);
+    apr_time_t now = h2x_clock_now();
+
+    h2x_guard_init(&session->guard, (int)h2x_conf_get(s, H2X_GUARD),
+                   (int)h2x_conf_get(s, H2X_MAX_STREAM_ERRORS), now);
+    h2x_frame_scan_init(&session->scan);
+    h2x_stream_ids_init(&session->ids);
+    h2x_field_account_init(&session->fields, (apr_size_t)s->limit_req_line,
+                           (apr_size_t)s->limit_req_fieldsize);
+    h2x_windows_init(&session->windows,
+                     (int32_t)h2x_conf_get(s, H2X_WINDOW_SIZE), now);
+    h2x_early_init(&session->early,
+                   streams_max < EARLY_MAX ? streams_max : EARLY_MAX);
+}
+
 apr_status_t h2x_session_create(h2x_session **psession,
                                 const h2x_session_params *params,
                                 apr_pool_t *p)
@@ -350,20 +421,10 @@ apr_status_t h2x_session_create(h2x_session **psession,
     session->is_fresh = 1;
     session->idle_since = h2x_clock_now();
     session->keep_alive = s->keep_alive_timeout;
-    session->payload_left = NGHTTP2_CLIENT_MAGIC_LEN;
-    session->frame.type = NGHTTP2_SETTINGS; /* as good as any but DATA */
-    session->last_id = -1;
-    session->early_max = (int)h2x_conf_get(s, H2X_MAX_SESSION_STREAMS);
-    if (session->early_max > EARLY_MAX) {
-        session->early_max = EARLY_MAX;
-    }
-    h2x_session_init_windows(session, s);
-    h2x_session_init_fields(session, s);
+    session->goaway_id = INT32_MAX;
+    init_parts(session, s);
     session->diary.size = (int)h2x_conf_get(s, H2X_PUSH_DIARY_SIZE);
     session->padding_max = (1 << h2x_conf_get(s, H2X_PADDING)) - 1;
-    h2x_guard_init(&session->guard, (int)h2x_conf_get(s, H2X_GUARD),
-                   (int)h2x_conf_get(s, H2X_MAX_STREAM_ERRORS),
-                   h2x_clock_now());
     session->min_rate = (int)h2x_conf_get(s, H2X_MIN_RATE);
     session->data_max = (apr_size_t)h2x_conf_get(s, H2X_MAX_DATA_FRAME_LEN);
     APR_RING_INIT(&session->all, h2x_stream, all);
@@ -417,7 +478,7 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
     }
     nghttp2_session_set_stream_user_data(session->ng, stream->id, stream);
     session->is_fresh = 0;
-    session->last_id = stream->id;
+    h2x_stream_ids_note(&session->ids, stream->id);
     h2x_head_set(stream, first);
     h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
     stream->limits.takes_push = h2x_session_takes_push(session);
@@ -428,28 +489,14 @@ apr_status_t h2x_session_upgrade(h2x_session *session,
 
 void h2x_session_destroy(h2x_session *session)
 {
-    ap_assert(session->stream_count == 0 && session->windows.wider_by == 0
-              && session->fields.kept == 0);
+    ap_assert(session->stream_count == 0);
+    h2x_windows_end(&session->windows);
+    h2x_field_account_end(&session->fields);
     h2x_session_check_outside(session);
     nghttp2_session_del(session->ng);
     h2x_diary_clear(&session->diary);
-    free(session->early);
-    free(session->nva);
-}
-
-h2x_session_state h2x_session_get_state(const h2x_session *session)
-{
-    return session->state;
-}
-
-int h2x_session_has_failed(const h2x_session *session)
-{
-    return session->has_failed;
-}
-
-int h2x_session_is_condemned(const h2x_session *session)
-{
-    return session->is_condemned;
+    h2x_early_clear(&session->early);
+    h2x_nva_clear(&session->nva);
 }
 
 int h2x_session_stream_count(const h2x_session *session)
@@ -464,19 +511,10 @@ int h2x_session_is_fresh(const h2x_session *session)
 
 apr_time_t h2x_session_idle_until(const h2x_session *session)
 {
-    int is_new = session->is_fresh && session->state == H2X_SESSION_OPEN;
+    int is_new = session->is_fresh && session->end == H2X_END_OPEN;
 
     return session->idle_since
            + (is_new ? session->params.server->timeout : session->keep_alive);
-}
-
-void h2x_session_drain(h2x_session *session)
-{
-    if (session->state == H2X_SESSION_OPEN) {
-        session->state = H2X_SESSION_DRAINING;
-        nghttp2_submit_shutdown_notice(session->ng);
-        nghttp2_submit_ping(session->ng, NGHTTP2_FLAG_NONE, drain_mark);
-    }
 }
 
 void h2x_session_each(h2x_session *session,
@@ -505,6 +543,6 @@ static void abort_stream(void *baton, h2x_stream *stream)
 
 void h2x_session_abort(h2x_session *session)
 {
-    session->state = H2X_SESSION_CLOSED;
+    h2x_session_close(session);
     h2x_session_each(session, abort_stream, session);
 }

@@ -2,8 +2,16 @@
 
 /* A session's streams, from the first frame to the last; and its own end. */
 
+#include <string.h>
+
+#include <apr_strings.h>
+
 #include "h2x_clock.h"
-#include "h2x_session_impl.h"
+#include "h2x_conf.h"
+#include "h2x_session_core.h"
+
+/* Marks the PING that goes with the first GOAWAY. */
+static const uint8_t drain_mark[8] = { 'h', '2', 'x', 'd', 'r', 'a', 'i', 'n' };
 
 /* ---- streams ---- */
 
@@ -38,7 +46,8 @@ void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
         || stream->out.sent != H2X_SENT_END) {
         h2x_stream_drop_input_locked(stream);
     }
-    h2x_session_forget_window(session, stream);
+    h2x_windows_give_back(&session->windows, &stream->wider_by,
+                          stream->wider_by);
     h2x_session_remove_news(stream);
     h2x_stream_wake_locked(stream);
     session->params.owner->closed(session->params.baton, stream);
@@ -48,7 +57,8 @@ void h2x_session_release(h2x_session *session, h2x_stream *stream)
 {
     h2x_lock_check(session->params.lock);
     h2x_session_remove_news(stream);
-    h2x_session_forget_fields(session, stream);
+    h2x_field_account_release(&session->fields, stream->kept);
+    stream->kept = 0;
     APR_RING_REMOVE(stream, all);
     if (!--session->stream_count) {
         session->idle_since = h2x_clock_now();
@@ -62,19 +72,112 @@ void h2x_session_release(h2x_session *session, h2x_stream *stream)
 
 /* ---- the end ---- */
 
-void h2x_session_goaway(h2x_session *session)
+void h2x_session_advance(h2x_session *session, h2x_session_end end)
 {
-    if (session->state == H2X_SESSION_CLOSED || session->goaway_said) {
-        return;
-    }
-    session->state = H2X_SESSION_DRAINING;
-    session->goaway_said = 1;
-    session->goaway_id = nghttp2_session_get_last_proc_stream_id(session->ng);
-    nghttp2_submit_goaway(session->ng, NGHTTP2_FLAG_NONE, session->goaway_id,
-                          NGHTTP2_NO_ERROR, NULL, 0);
+    ap_assert(end > session->end);
+    session->end = end;
 }
 
-/* Does what callbacks asked for, and sees whether the session is over. */
+h2x_session_state h2x_session_get_state(const h2x_session *session)
+{
+    return (session->end >= H2X_END_CLOSED) ? H2X_SESSION_CLOSED
+         : (session->end > H2X_END_OPEN) ? H2X_SESSION_DRAINING
+         : H2X_SESSION_OPEN;
+}
+
+int h2x_session_has_failed(const h2x_session *session)
+{
+    return session->end == H2X_END_FAILED
+           || session->end == H2X_END_CLOSED_FAILED;
+}
+
+int h2x_session_is_condemned(const h2x_session *session)
+{
+    return session->end >= H2X_END_TERMINATED;
+}
+
+void h2x_session_drain(h2x_session *session)
+{
+    if (session->end == H2X_END_OPEN) {
+        h2x_session_advance(session, H2X_END_NOTICE);
+        nghttp2_submit_shutdown_notice(session->ng);
+        nghttp2_submit_ping(session->ng, NGHTTP2_FLAG_NONE, drain_mark);
+    }
+}
+
+void h2x_session_check_drained(h2x_session *session, const uint8_t *data)
+{
+    if (session->end == H2X_END_NOTICE
+        && !memcmp(data, drain_mark, sizeof(drain_mark))) {
+        h2x_session_advance(session, H2X_END_ANSWERED);
+    }
+}
+
+void h2x_session_goaway(h2x_session *session)
+{
+    if (session->end < H2X_END_GOAWAY) {
+        h2x_session_advance(session, H2X_END_GOAWAY);
+        session->goaway_id
+            = nghttp2_session_get_last_proc_stream_id(session->ng);
+        nghttp2_submit_goaway(session->ng, NGHTTP2_FLAG_NONE,
+                              session->goaway_id, NGHTTP2_NO_ERROR, NULL, 0);
+    }
+}
+
+void h2x_session_condemn(h2x_session *session, uint32_t code, const char *why)
+{
+    if (session->end < H2X_END_CONDEMNED) {
+        h2x_session_advance(session, H2X_END_CONDEMNED);
+        session->error = code;
+        session->error_reason = why;
+    }
+}
+
+void h2x_session_suspect(h2x_session *session, h2x_event event)
+{
+    if (!session->excess
+        && h2x_guard_is_spent(&session->guard,
+                              h2x_guard_prices[event].budget,
+                              h2x_clock_now())) {
+        session->excess = event;
+        h2x_session_condemn(session, NGHTTP2_ENHANCE_YOUR_CALM, NULL);
+    }
+}
+
+/* Says what was too much. */
+static const char *describe_excess(const h2x_session *session, char *why,
+                                   apr_size_t size)
+{
+    const server_rec *s = session->params.server;
+    const h2x_price *price = &h2x_guard_prices[session->excess];
+    int is_error = (price->budget == H2X_BUDGET_ERRORS);
+
+    apr_snprintf(why, size, "too many %s, see %s (%d)",
+                 price->name, is_error ? "H2MaxStreamErrors" : "H2Guard",
+                 (int)h2x_conf_get(s, is_error ? H2X_MAX_STREAM_ERRORS
+                                               : H2X_GUARD));
+    return why;
+}
+
+/* Ends the connection; logs why, unless nghttp2 has ended it already: see
+ * on_frame_send(). */
+static void terminate(h2x_session *session)
+{
+    size_t queued = nghttp2_session_get_outbound_queue_size(session->ng);
+    char why[128];
+
+    h2x_session_check_outside(session);
+    nghttp2_session_terminate_session(session->ng, session->error);
+    if (nghttp2_session_get_outbound_queue_size(session->ng) != queued) {
+        h2x_session_advance(session, H2X_END_TERMINATED);
+        LOG(session, APLOG_INFO, "h2x(%s): closing the connection with %s: "
+            "%s", LOG_ID(session), nghttp2_http2_strerror(session->error),
+            session->error_reason ? session->error_reason
+                                  : describe_excess(session, why,
+                                                    sizeof(why)));
+    }
+}
+
 void h2x_session_settle(h2x_session *session)
 {
     if (session->received) {
@@ -82,21 +185,31 @@ void h2x_session_settle(h2x_session *session)
         nghttp2_session_consume_connection(session->ng, session->received);
         session->received = 0;
     }
-    h2x_session_end_condemned(session);
-    if (session->drained && !session->goaway_said) {
+    if (session->end == H2X_END_CONDEMNED) {
+        terminate(session);
+    }
+    if (session->end == H2X_END_ANSWERED) {
         h2x_session_goaway(session);
     }
     if (!session->left && !nghttp2_session_want_read(session->ng)
         && !nghttp2_session_want_write(session->ng)) {
-        session->state = H2X_SESSION_CLOSED;
+        h2x_session_close(session);
     }
 }
 
-/* The session cannot go on: no memory, or a peer that does not listen. */
+void h2x_session_close(h2x_session *session)
+{
+    if (session->end < H2X_END_CLOSED) {
+        h2x_session_advance(session, session->end == H2X_END_FAILED
+                                     ? H2X_END_CLOSED_FAILED
+                                     : H2X_END_CLOSED);
+    }
+}
+
 apr_status_t h2x_session_give_up(h2x_session *session, ssize_t error)
 {
     LOG(session, APLOG_INFO, "h2x(%s): closing: %s", LOG_ID(session),
         nghttp2_strerror((int)error));
-    session->state = H2X_SESSION_CLOSED;
+    h2x_session_close(session);
     return APR_EGENERAL;
 }

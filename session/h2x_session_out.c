@@ -6,7 +6,10 @@
 #include <string.h>
 
 #include "h2x_clock.h"
-#include "h2x_session_impl.h"
+#include "h2x_session_core.h"
+#include "h2x_session_out.h"
+#include "h2x_session_priority.h"
+#include "h2x_session_push.h"
 
 /* A DATA frame is not made shorter than this to fill a buffer, and no less is
  * left of a window. */
@@ -187,6 +190,21 @@ static void note_reset(h2x_session *session, int32_t id, uint32_t code)
     }
 }
 
+/* A GOAWAY with an error is sent. Of one that nghttp2 has made, the log does
+ * not say yet why. */
+static void end_with(h2x_session *session, const nghttp2_goaway *goaway)
+{
+    if (session->end < H2X_END_TERMINATED) {
+        LOG(session, APLOG_INFO, "h2x(%s): closing the connection with %s%s"
+            "%.*s", LOG_ID(session),
+            nghttp2_http2_strerror(goaway->error_code),
+            goaway->opaque_data_len ? ": " : "",
+            (int)goaway->opaque_data_len,
+            goaway->opaque_data_len ? (const char *)goaway->opaque_data : "");
+    }
+    h2x_session_advance(session, H2X_END_FAILED);
+}
+
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
                          void *baton)
 {
@@ -195,17 +213,7 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame,
 
     if (frame->hd.type == NGHTTP2_GOAWAY
         && frame->goaway.error_code != NGHTTP2_NO_ERROR) {
-        session->has_failed = 1;
-    }
-    if (session->has_failed && !session->is_condemned) {
-        session->is_condemned = 1;
-        LOG(session, APLOG_INFO, "h2x(%s): closing the connection with %s%s"
-            "%.*s", LOG_ID(session),
-            nghttp2_http2_strerror(frame->goaway.error_code),
-            frame->goaway.opaque_data_len ? ": " : "",
-            (int)frame->goaway.opaque_data_len,
-            frame->goaway.opaque_data_len
-                ? (const char *)frame->goaway.opaque_data : "");
+        end_with(session, &frame->goaway);
     }
     if (frame->hd.type == NGHTTP2_PING) {
         session->pings_sent += !(frame->hd.flags & NGHTTP2_FLAG_ACK);
@@ -262,7 +270,7 @@ static int on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame,
     h2x_stream *stream = h2x_session_stream(session, frame->hd.stream_id);
 
     if (stream && frame->hd.type == NGHTTP2_HEADERS) {
-        if (!session->is_condemned) {
+        if (session->end < H2X_END_TERMINATED) {
             LOG(session, APLOG_INFO, "h2x(%s-%d): cannot send response head: "
                 "%s", LOG_ID(session), stream->id, nghttp2_strerror(error));
         }
@@ -286,30 +294,32 @@ static int submit_head(h2x_session *session, h2x_stream *stream,
     status[1] = (char)('0' + head->status / 10 % 10);
     status[2] = (char)('0' + head->status % 10);
     status[3] = '\0';
-    n = h2x_session_make_nva(session, head, status);
+    n = h2x_nva_make(&session->nva, head, status);
     if (n < 0) {
         return NGHTTP2_ERR_NOMEM;
     }
     if (head->status < 200) {
         return nghttp2_submit_headers(session->ng, NGHTTP2_FLAG_NONE,
-                                      stream->id, NULL, session->nva, n, NULL);
+                                      stream->id, NULL, session->nva.fields,
+                                      n, NULL);
     }
     h2x_stream_advance_sent_locked(stream, H2X_SENT_HEAD);
     provider.source.ptr = stream;
     provider.read_callback = measure_data;
-    return nghttp2_submit_response(session->ng, stream->id, session->nva, n,
+    return nghttp2_submit_response(
+        session->ng, stream->id, session->nva.fields, n,
         (stream->out.end == H2X_OUTPUT_ENDS && !stream->out.row.bytes
          && !stream->out.trailers) ? NULL : &provider);
 }
 
 static int submit_trailers(h2x_session *session, h2x_stream *stream)
 {
-    int n = h2x_session_make_nva(session, stream->out.trailers, NULL);
+    int n = h2x_nva_make(&session->nva, stream->out.trailers, NULL);
 
     h2x_stream_advance_sent_locked(stream, H2X_SENT_TRAILERS);
     return (n < 0) ? NGHTTP2_ERR_NOMEM
                    : nghttp2_submit_trailer(session->ng, stream->id,
-                                            session->nva, n);
+                                            session->nva.fields, n);
 }
 
 /*
@@ -433,7 +443,7 @@ apr_status_t h2x_session_send(h2x_session *session, h2x_buffer *buffer)
     ssize_t n;
 
     h2x_lock_check(session->params.lock);
-    if (session->state == H2X_SESSION_CLOSED) {
+    if (session->end >= H2X_END_CLOSED) {
         return APR_SUCCESS;
     }
     session->buffer = buffer;

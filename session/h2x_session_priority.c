@@ -6,17 +6,18 @@
  * incremental ones in turn. Which request runs when, the owner decides.
  */
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <apr_tables.h>
 
 #include "h2x_conf.h"
-#include "h2x_session_impl.h"
+#include "h2x_session_core.h"
+#include "h2x_session_priority.h"
 
 static const h2x_priority defaults = { H2X_URGENCY_DEFAULT, 0 };
 
-void h2x_session_prioritize(h2x_session *session, h2x_stream *stream)
+/* Does what a stream's new priority asks for. */
+static void prioritize(h2x_session *session, h2x_stream *stream)
 {
     nghttp2_extpri priority;
 
@@ -38,7 +39,7 @@ void h2x_session_prioritize(h2x_session *session, h2x_stream *stream)
  */
 static int has_room(const h2x_session *session)
 {
-    uint32_t count = (uint32_t)session->early_count;
+    uint32_t count = (uint32_t)h2x_early_count(&session->early);
     const h2x_stream *stream;
 
     APR_RING_FOREACH(stream, &session->all, h2x_stream, all) {
@@ -48,54 +49,15 @@ static int has_room(const h2x_session *session)
                        session->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 }
 
-/* Keeps a signal; when there are too many, in place of the oldest. */
 static void keep_early(h2x_session *session, int32_t id,
                        const h2x_priority *priority)
 {
-    h2x_early_priority *early = session->early;
-    int i;
-
-    for (i = 0; i < session->early_count && early[i].id != id; ++i) {
-        continue;
-    }
-    if (i == session->early_count && !has_room(session)) {
+    if (!h2x_early_has(&session->early, id) && !has_room(session)) {
         h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
                             "PRIORITY_UPDATE is for too many streams");
         return;
     }
-    if (i == session->early_max) {
-        memmove(early, early + 1, --i * sizeof(*early));
-    }
-    else if (i == session->early_count) {
-        early = realloc(early, (i + 1) * sizeof(*early));
-        if (!early) {
-            return;
-        }
-        session->early = early;
-        session->early_count = i + 1;
-    }
-    early[i].id = id;
-    early[i].priority = *priority;
-}
-
-/* Takes the signal for a stream that is open now, and drops those for older
- * ones, which will never be. Returns whether there is one. */
-static int take_early(h2x_session *session, int32_t id,
-                      h2x_priority *priority)
-{
-    int i, kept = 0, found = 0;
-
-    for (i = 0; i < session->early_count; ++i) {
-        if (session->early[i].id == id) {
-            *priority = session->early[i].priority;
-            found = 1;
-        }
-        else if (session->early[i].id > id) {
-            session->early[kept++] = session->early[i];
-        }
-    }
-    session->early_count = kept;
-    return found;
+    h2x_early_keep(&session->early, id, priority);
 }
 
 /* ---- what client and handler say ---- */
@@ -110,7 +72,7 @@ void h2x_session_read_priority(h2x_session *session, h2x_stream *stream)
                                        "Priority");
 
     stream->priority = defaults;
-    if (take_early(session, stream->id, &stream->priority)) {
+    if (h2x_early_take(&session->early, stream->id, &stream->priority)) {
         stream->is_prioritized = 1;
     }
     else if (value) {
@@ -120,7 +82,7 @@ void h2x_session_read_priority(h2x_session *session, h2x_stream *stream)
     else {
         stream->priority.is_incremental = 1;
     }
-    h2x_session_prioritize(session, stream);
+    prioritize(session, stream);
 }
 
 /*
@@ -134,10 +96,7 @@ int h2x_session_on_priority_chunk(nghttp2_session *ng,
 {
     h2x_session *session = baton;
 
-    if (session->update_len + len <= H2X_UPDATE_MAX) {
-        memcpy(session->update + session->update_len, data, len);
-    }
-    session->update_len += len;
+    h2x_priority_update_add(&session->update, data, len);
     return 0;
 }
 
@@ -151,12 +110,9 @@ int h2x_session_on_priority_end(nghttp2_session *ng, void **payload,
 /* The stream that a PRIORITY_UPDATE names, or 0 when it may not. */
 static int32_t updated_id(h2x_session *session, int32_t frame_id)
 {
-    const unsigned char *update = (const unsigned char *)session->update;
-    int32_t id = (int32_t)((update[0] & 0x7fu) << 24
-                           | (uint32_t)update[1] << 16
-                           | (uint32_t)update[2] << 8 | update[3]);
+    int32_t id = h2x_priority_update_id(&session->update);
 
-    if (session->update_len < 4) {
+    if (id < 0) {
         h2x_session_condemn(session, NGHTTP2_FRAME_SIZE_ERROR,
                             "PRIORITY_UPDATE is too short");
         return 0;
@@ -177,17 +133,15 @@ void h2x_session_update_priority(h2x_session *session, int32_t frame_id)
 {
     int32_t id = updated_id(session, frame_id);
     h2x_stream *stream = h2x_session_stream(session, id);
-    h2x_priority priority = defaults;
+    h2x_priority priority;
 
-    if (!id || session->update_len > H2X_UPDATE_MAX
-        || !h2x_priority_parse(&priority, session->update + 4,
-                               session->update_len - 4)) {
+    if (!id || !h2x_priority_update_read(&session->update, &priority)) {
         return;
     }
     if (stream) {
         stream->priority = priority;
         stream->is_prioritized = 1;
-        h2x_session_prioritize(session, stream);
+        prioritize(session, stream);
     }
     else if (id % 2
              && id > nghttp2_session_get_last_proc_stream_id(session->ng)) {
@@ -206,7 +160,7 @@ static void pass_by(h2x_session *session, h2x_stream *stream)
     stream->priority.is_incremental = 0;
     if (other) {
         other->priority.is_incremental = 1;
-        h2x_session_prioritize(session, other);
+        prioritize(session, other);
     }
 }
 
@@ -250,6 +204,6 @@ void h2x_session_merge_priority(h2x_session *session, h2x_stream *stream,
         }
     }
     if (is_new) {
-        h2x_session_prioritize(session, stream);
+        prioritize(session, stream);
     }
 }

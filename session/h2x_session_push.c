@@ -3,7 +3,8 @@
 /* The promises of a session (RFC 9113, section 8.4). */
 
 #include "h2x_head.h"
-#include "h2x_session_impl.h"
+#include "h2x_session_core.h"
+#include "h2x_session_push.h"
 
 /* So many promised streams may be unfinished, on one connection: a page that
  * wants more at a time is better asked for its parts. */
@@ -11,7 +12,7 @@
 
 int h2x_session_takes_push(const h2x_session *session)
 {
-    return session->state == H2X_SESSION_OPEN
+    return session->end == H2X_END_OPEN
            && nghttp2_session_get_remote_settings(
                   session->ng, NGHTTP2_SETTINGS_ENABLE_PUSH)
            && nghttp2_session_get_remote_settings(
@@ -45,11 +46,12 @@ static int promise(h2x_session *session, h2x_stream *parent,
     stream->priority = parent->priority;
     h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
     ++session->promised_count;
-    n = h2x_session_make_nva(session, h2x_head_promise(stream,
-                                 parent->out.promising, promise), NULL);
+    n = h2x_nva_make(&session->nva, h2x_head_promise(stream, parent->out.promising,
+                                                     promise), NULL);
     if (n >= 0) {
         rv = nghttp2_submit_push_promise(session->ng, NGHTTP2_FLAG_NONE,
-                                         parent->id, session->nva, n, stream);
+                                         parent->id, session->nva.fields, n,
+                                         stream);
     }
     if (rv < 0) {
         h2x_session_release(session, stream);

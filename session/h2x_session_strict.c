@@ -3,13 +3,9 @@
 /* What a client may not do and nghttp2 lets pass: errors of the connection,
  * and too much of what is allowed. */
 
-#include <string.h>
-
-#include <apr_strings.h>
-
 #include "h2x_clock.h"
-#include "h2x_conf.h"
-#include "h2x_session_impl.h"
+#include "h2x_session_core.h"
+#include "h2x_session_strict.h"
 
 /* The greatest window, and the frame size that we never raise (RFC 9113,
  * sections 6.9.1 and 6.5.2). */
@@ -20,67 +16,7 @@
 #define SETTINGS_MAX 32
 #define SETTINGS_ENTRY_LEN 6
 
-void h2x_session_condemn(h2x_session *session, uint32_t code, const char *why)
-{
-    if (!session->error_reason) {
-        session->error = code;
-        session->error_reason = why;
-    }
-}
-
-/* Ends the connection; logs why, unless nghttp2 has ended it already: see
- * on_frame_send(). */
-static void terminate(h2x_session *session, uint32_t code, const char *why)
-{
-    size_t queued = nghttp2_session_get_outbound_queue_size(session->ng);
-
-    h2x_session_check_outside(session);
-    nghttp2_session_terminate_session(session->ng, code);
-    if (nghttp2_session_get_outbound_queue_size(session->ng) != queued) {
-        session->is_condemned = 1;
-        LOG(session, APLOG_INFO, "h2x(%s): closing the connection with %s: "
-            "%s", LOG_ID(session), nghttp2_http2_strerror(code), why);
-    }
-}
-
 /* ---- too much of something ---- */
-
-void h2x_session_suspect(h2x_session *session, h2x_event event)
-{
-    if (!session->excess
-        && h2x_guard_is_spent(&session->guard,
-                              h2x_guard_prices[event].budget,
-                              h2x_clock_now())) {
-        session->excess = event;
-    }
-}
-
-static void terminate_for_excess(h2x_session *session)
-{
-    const server_rec *s = session->params.server;
-    const h2x_price *price = &h2x_guard_prices[session->excess];
-    int is_error = (price->budget == H2X_BUDGET_ERRORS);
-    char why[128];
-
-    apr_snprintf(why, sizeof(why), "too many %s, see %s (%d)",
-                 price->name, is_error ? "H2MaxStreamErrors" : "H2Guard",
-                 (int)h2x_conf_get(s, is_error ? H2X_MAX_STREAM_ERRORS
-                                               : H2X_GUARD));
-    terminate(session, NGHTTP2_ENHANCE_YOUR_CALM, why);
-}
-
-void h2x_session_end_condemned(h2x_session *session)
-{
-    if (session->is_condemned) {
-        return;
-    }
-    if (session->error_reason) {
-        terminate(session, session->error, session->error_reason);
-    }
-    else if (session->excess) {
-        terminate_for_excess(session);
-    }
-}
 
 /* What a PING costs, but the answer to one. */
 static h2x_event judge_ping(h2x_session *session, const nghttp2_frame_hd *hd)
@@ -120,75 +56,23 @@ static h2x_event judge(h2x_session *session, const nghttp2_frame_hd *hd)
     }
 }
 
-static void read_frame_head(h2x_session *session)
-{
-    const uint8_t *head = session->frame_head;
-    nghttp2_frame_hd *hd = &session->frame;
-
-    hd->length = (size_t)head[0] << 16 | head[1] << 8 | head[2];
-    hd->type = head[3];
-    hd->flags = head[4];
-    session->payload_left = hd->length;
-    session->frame_head_len = 0;
-    h2x_session_note(session, judge(session, hd));
-}
-
-/* Does the head go on that the last frame is of? */
-static int is_within_head(const h2x_session *session)
-{
-    const nghttp2_frame_hd *hd = &session->frame;
-
-    return (hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_CONTINUATION)
-           && !(hd->flags & NGHTTP2_FLAG_END_HEADERS);
-}
-
-/* Is more to come of a frame or head? DATA may come as slowly as its request
- * has time. */
-static int is_within_frame(const h2x_session *session)
-{
-    return session->frame_head_len || is_within_head(session)
-           || (session->payload_left
-               && session->frame.type != NGHTTP2_DATA);
-}
-
 /* Frames have httpd's Timeout to come. Most come in one piece. */
 static void check_frame_time(h2x_session *session)
 {
-    apr_time_t now;
-
-    if (is_within_frame(session)) {
-        now = h2x_clock_now();
-        if (!session->frame_since) {
-            session->frame_since = now;
-        }
-        else if (now - session->frame_since
-                 > session->params.server->timeout) {
-            h2x_session_condemn(session, NGHTTP2_ENHANCE_YOUR_CALM,
-                                "a frame or head takes longer than Timeout");
-        }
+    if (h2x_frame_scan_is_within(&session->scan)
+        && h2x_frame_scan_is_late(&session->scan, h2x_clock_now(),
+                                  session->params.server->timeout)) {
+        h2x_session_condemn(session, NGHTTP2_ENHANCE_YOUR_CALM,
+                            "a frame or head takes longer than Timeout");
     }
 }
 
 void h2x_session_scan(h2x_session *session, const char *data, apr_size_t len)
 {
-    apr_size_t n;
+    const nghttp2_frame_hd *hd;
 
-    for (; len; data += n, len -= n) {
-        if (session->payload_left) {
-            n = (session->payload_left < len) ? session->payload_left : len;
-            session->payload_left -= n;
-            continue;
-        }
-        if (!session->frame_head_len && !is_within_head(session)) {
-            session->frame_since = 0;
-        }
-        n = H2X_FRAME_HEAD_LEN - session->frame_head_len;
-        n = (n < len) ? n : len;
-        memcpy(session->frame_head + session->frame_head_len, data, n);
-        session->frame_head_len += n;
-        if (session->frame_head_len == H2X_FRAME_HEAD_LEN) {
-            read_frame_head(session);
-        }
+    while ((hd = h2x_frame_scan_next(&session->scan, &data, &len))) {
+        h2x_session_note(session, judge(session, hd));
     }
     check_frame_time(session);
 }
@@ -202,42 +86,19 @@ static h2x_event judge_reset(h2x_session *session, int32_t id)
            ? H2X_EVENT_RESET_EARLY : H2X_EVENT_RESET_LATE;
 }
 
-/* ---- identifiers that were skipped (section 5.1.1) ---- */
-
-static int was_skipped(const h2x_session *session, int32_t id)
-{
-    int i;
-
-    for (i = 0; i < session->gap_count && i < H2X_GAPS; ++i) {
-        if (id >= session->gaps[i].first && id <= session->gaps[i].last) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
+/* Looks at the identifier of a field block. */
 static void check_id(h2x_session *session, int32_t id)
 {
-    if (id % 2 == 0) {
-        return;
-    }
-    if (id <= session->last_id) {
-        if (was_skipped(session, id)) {
-            h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
-                                "a stream's identifier falls");
-        }
-        else if (!h2x_session_stream(session, id)) {
-            h2x_session_note(session, H2X_EVENT_STRAY_HEAD);
-        }
-        return;
-    }
-    if (id > session->last_id + 2) {
-        h2x_id_gap *gap = &session->gaps[session->gap_count++ % H2X_GAPS];
+    h2x_id_kind kind = (id % 2) ? h2x_stream_ids_note(&session->ids, id)
+                                : H2X_ID_NEW;
 
-        gap->first = session->last_id + 2;
-        gap->last = id - 2;
+    if (kind == H2X_ID_SKIPPED) {
+        h2x_session_condemn(session, NGHTTP2_PROTOCOL_ERROR,
+                            "a stream's identifier falls");
     }
-    session->last_id = id;
+    else if (kind == H2X_ID_USED && !h2x_session_stream(session, id)) {
+        h2x_session_note(session, H2X_EVENT_STRAY_HEAD);
+    }
 }
 
 /* ---- windows that grow by a setting (section 6.9.2) ---- */
@@ -279,7 +140,7 @@ int h2x_session_on_begin_frame(nghttp2_session *ng,
     switch (hd->type) {
     case NGHTTP2_HEADERS:
         h2x_session_note(session, H2X_EVENT_HEAD);
-        session->fields.block_len = 0;
+        h2x_field_account_begin(&session->fields);
         check_id(session, hd->stream_id);
         break;
     case NGHTTP2_RST_STREAM:
@@ -299,7 +160,7 @@ int h2x_session_on_begin_frame(nghttp2_session *ng,
         }
         break;
     case NGHTTP2_PRIORITY_UPDATE:
-        session->update_len = 0;
+        h2x_priority_update_begin(&session->update);
         break;
     case NGHTTP2_PRIORITY:
         if (!hd->stream_id) {

@@ -9,6 +9,8 @@
 
 #include <apr_strings.h>
 
+#include "../../session/h2x_session_core.h"
+
 /* ---- limits ---- */
 
 static void check_status(const char *path, const char *name,
@@ -409,6 +411,91 @@ TEST(asked_behind_a_goaway)
     assert_int_equal(answer_of(3)->status, 0);
 }
 
+/* The mark of the PING that goes with the first GOAWAY, unasked, and later
+ * than the last one. */
+TEST(answered_without_being_asked)
+{
+    begin();
+    ask();
+    pump();
+    send_frame(NGHTTP2_PING, NGHTTP2_FLAG_ACK, 0, "h2xdrain", 8);
+    pump();
+    assert_int_equal(goaway_count, 0);
+    assert_int_equal(h2x_session_get_state(session), H2X_SESSION_OPEN);
+    h2x_lock_acquire(lock);
+    h2x_session_drain(session);
+    h2x_session_goaway(session);
+    h2x_lock_release(lock);
+    pump();
+    assert_int_equal(goaway_count, 2);
+    respond(run(0), "one", 3);
+    pump();
+    check_answer(1, 200, "one", 3);
+    assert_int_equal(h2x_session_get_state(session), H2X_SESSION_CLOSED);
+}
+
+static void check_end(h2x_session_end wanted, int is_condemned,
+                      int has_failed)
+{
+    assert_int_equal(session->end, wanted);
+    assert_int_equal(h2x_session_is_condemned(session), is_condemned);
+    assert_int_equal(h2x_session_has_failed(session), has_failed);
+}
+
+/* An error, as far as the client is told of it. */
+TEST(ended_by_an_error)
+{
+    begin();
+    check_end(H2X_END_OPEN, 0, 0);
+    send_frame(NGHTTP2_PRIORITY, 0, 0, "\0\0\0\1\1", 5);
+    check_end(H2X_END_TERMINATED, 1, 0);
+    assert_int_equal(h2x_session_get_state(session), H2X_SESSION_DRAINING);
+    h2x_lock_acquire(lock);
+    h2x_session_drain(session);
+    h2x_session_goaway(session);
+    h2x_session_condemn(session, NGHTTP2_INTERNAL_ERROR, "another one");
+    h2x_lock_release(lock);
+    check_end(H2X_END_TERMINATED, 1, 0);
+    set_buffer(10);
+    h2x_lock_acquire(lock);
+    buffer.len = 0;
+    h2x_session_send(session, &buffer);
+    h2x_lock_release(lock);
+    check_end(H2X_END_FAILED, 1, 1);    /* there is no room for the GOAWAY */
+    assert_int_equal(h2x_session_get_state(session), H2X_SESSION_DRAINING);
+    set_buffer(32768);
+    pump_out();
+    assert_int_equal(goaway_code, NGHTTP2_PROTOCOL_ERROR);
+    check_end(H2X_END_CLOSED_FAILED, 1, 1);
+    assert_int_equal(unit_log_count, 1);
+    h2x_lock_acquire(lock);
+    h2x_session_abort(session);
+    h2x_lock_release(lock);
+    check_end(H2X_END_CLOSED_FAILED, 1, 1);
+}
+
+/* The same, when the client is gone before. */
+TEST(ended_by_an_error_and_aborted)
+{
+    begin();
+    send_frame(NGHTTP2_PRIORITY, 0, 0, "\0\0\0\1\1", 5);
+    h2x_lock_acquire(lock);
+    h2x_session_abort(session);
+    h2x_lock_release(lock);
+    check_end(H2X_END_CLOSED, 1, 0);
+}
+
+TEST(only_goes_forward)
+{
+    begin();
+    h2x_lock_acquire(lock);
+    h2x_session_goaway(session);
+    expect_assert_failure(h2x_session_advance(session, H2X_END_GOAWAY));
+    expect_assert_failure(h2x_session_advance(session, H2X_END_OPEN));
+    h2x_lock_release(lock);
+    assert_int_equal(session->end, H2X_END_GOAWAY);
+}
+
 TEST(drains_without_streams)
 {
     begin();
@@ -570,6 +657,10 @@ int main(void)
         SESSION_TEST(bytes_one_by_one),
         SESSION_TEST(drains_in_two_steps),
         SESSION_TEST(asked_behind_a_goaway),
+        SESSION_TEST(answered_without_being_asked),
+        SESSION_TEST(ended_by_an_error),
+        SESSION_TEST(ended_by_an_error_and_aborted),
+        SESSION_TEST(only_goes_forward),
         SESSION_TEST(drains_without_streams),
         SESSION_TEST(says_goodbye),
         SESSION_TEST(client_says_goodbye),

@@ -8,7 +8,7 @@
 
 #include <apr_strings.h>
 
-#include "../../session/h2x_session_impl.h"
+#include "../../session/h2x_session_core.h"
 
 #define ENTRY 4000
 #define HARD (4 * 64 * 1024)
@@ -104,7 +104,7 @@ TEST(many_of_them)
     unit_conf[H2X_GUARD] = 100;
     begin_with_defaults();
     send_head(1, 1);
-    while (n < 100 && !session->is_condemned) {
+    while (n < 100 && !h2x_session_is_condemned(session)) {
         send_head(2 * ++n + 1, 900);
         send_out();
         reap();

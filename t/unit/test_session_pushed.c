@@ -11,7 +11,7 @@
 
 #include <apr_strings.h>
 
-#include "../../session/h2x_session_impl.h"
+#include "../../session/h2x_session_core.h"
 
 /* ---- responses ---- */
 
@@ -447,7 +447,7 @@ TEST(priority_update_for_a_push_that_is_over)
     pump();
     reap();
     update(2, "u=1");
-    assert_int_equal(session->early_count, 0);
+    assert_int_equal(session->early.count, 0);
     end(ready[0], 0);
     pump();
     check_answer(1, 200, "", 0);

@@ -8,7 +8,7 @@
 
 #include <apr_strings.h>
 
-#include "../../session/h2x_session_impl.h"
+#include "../../session/h2x_session_core.h"
 
 /* ---- for streams that are there ---- */
 
@@ -90,7 +90,7 @@ TEST(update_of_a_closed_stream)
     update(1, "u=1");
     reap();
     update(1, "u=2");
-    assert_int_equal(session->early_count, 0);
+    assert_int_equal(session->early.count, 0);
     id = ask_with(NULL);
     check_priority(ready[1], 3, 1);
     respond(run(1), "x", 1);
@@ -107,7 +107,7 @@ TEST(early)
     update(1, "u=1");
     update(5, "u=5, i");
     update(5, "u=6");               /* the last one counts */
-    assert_int_equal(session->early_count, 2);
+    assert_int_equal(session->early.count, 2);
     ask_with(NULL);
     check_newest(1, 0);
     assert_true(ready[0]->is_prioritized);
@@ -115,7 +115,7 @@ TEST(early)
     check_newest(3, 1);
     ask_with("u=0, i");             /* it counts more than the field */
     check_newest(6, 0);
-    assert_int_equal(session->early_count, 0);
+    assert_int_equal(session->early.count, 0);
     assert_int_equal(reprioritized_count, 0);
     ask_with("u=4");
     check_newest(4, 0);
@@ -157,14 +157,14 @@ TEST(early_is_emptied)
     for (i = 1; i < 40; i += 2) {
         update(i, "u=1");
     }
-    assert_int_equal(session->early_count, 20);
+    assert_int_equal(session->early.count, 20);
     nghttp2_session_set_next_stream_id(client, 31);
     ask_with(NULL);
     check_newest(1, 0);
-    assert_int_equal(session->early_count, 4);
+    assert_int_equal(session->early.count, 4);
     nghttp2_session_set_next_stream_id(client, 91);
     ask_with(NULL);
-    assert_int_equal(session->early_count, 0);
+    assert_int_equal(session->early.count, 0);
 }
 
 static const char *any_update(int32_t id)
@@ -185,11 +185,11 @@ TEST(early_is_bounded)
         update(i, "u=1");
     }
     assert_false(pump_out());
-    assert_int_equal(session->early_count, 20);
+    assert_int_equal(session->early.count, 20);
     update(41, "u=1");
     pump();
     assert_int_equal(goaway_code, NGHTTP2_PROTOCOL_ERROR);
-    assert_int_equal(session->early_count, 20);
+    assert_int_equal(session->early.count, 20);
 }
 
 /* What is kept for a stream ends with it: 1.52 of nghttp2 went on to use it. */
@@ -209,7 +209,7 @@ TEST(early_and_over)
         reap();
         ready_count = 0;
     }
-    assert_int_equal(session->early_count, 0);
+    assert_int_equal(session->early.count, 0);
     assert_int_equal(goaway_count, 0);
 }
 
@@ -228,7 +228,7 @@ TEST(early_is_bounded_before_settings)
     for (i = 1; i < 20000; i += 2) {
         update(i, any_update(i));
     }
-    assert_in_range(session->early_count, 0, 1000);
+    assert_in_range(session->early.count, 0, 1000);
 }
 
 /* Ids of streams that were refused are no streams to come. */
@@ -249,7 +249,7 @@ TEST(early_is_bounded_when_streams_are_refused)
     for (i = 5; i <= 101; i += 2) {
         update(i, any_update(i));
     }
-    assert_in_range(session->early_count, 0, 2);
+    assert_in_range(session->early.count, 0, 2);
     assert_int_equal(goaway_count, 0);
     pump();
     assert_int_equal(answer_of(101)->reset, NGHTTP2_REFUSED_STREAM);
@@ -392,7 +392,7 @@ TEST(priority_frames)
     send_frame(NGHTTP2_PRIORITY, 0, 1, on_3, 5);
     pump();
     assert_int_equal(goaway_count, 0);
-    assert_int_equal(session->early_count, 0);
+    assert_int_equal(session->early.count, 0);
 }
 
 int main(void)

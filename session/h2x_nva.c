@@ -1,11 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
-/* Heads and trailers in the form in which nghttp2 takes them. */
-
 #include <stdlib.h>
 #include <string.h>
 
-#include "h2x_session_impl.h"
+#include "h2x_nva.h"
 
 /*
  * What guesses at the content of a compressed stream must not find out is not
@@ -33,31 +31,37 @@ static void set_nv(nghttp2_nv *nv, const char *name, apr_size_t name_len,
 }
 
 /* Names and values are in the stream's pool, which outlives the frame. */
-int h2x_session_make_nva(h2x_session *session, const h2x_head *head,
-                         const char *status)
+int h2x_nva_make(h2x_nva *nva, const h2x_head *head, const char *status)
 {
     int i, n = 0;
 
-    if (session->nva_size < head->count + 1) {
-        nghttp2_nv *nva = realloc(session->nva,
-                                  (head->count + 1) * sizeof(*nva));
+    if (nva->size < head->count + 1) {
+        nghttp2_nv *fields = realloc(nva->fields,
+                                     (head->count + 1) * sizeof(*fields));
 
-        if (!nva) {
+        if (!fields) {
             return -1;
         }
-        session->nva = nva;
-        session->nva_size = head->count + 1;
+        nva->fields = fields;
+        nva->size = head->count + 1;
     }
     if (head->status) {
-        set_nv(&session->nva[n++], ":status", 7, status, 3,
+        set_nv(&nva->fields[n++], ":status", 7, status, 3,
                NGHTTP2_NV_FLAG_NONE);
     }
     for (i = 0; i < head->count; ++i) {
         const h2x_field *field = &head->fields[i];
 
-        set_nv(&session->nva[n++], field->name, field->name_len, field->value,
+        set_nv(&nva->fields[n++], field->name, field->name_len, field->value,
                field->value_len, NGHTTP2_NV_FLAG_NO_COPY_NAME
                | NGHTTP2_NV_FLAG_NO_COPY_VALUE | secrecy(field));
     }
     return n;
+}
+
+void h2x_nva_clear(h2x_nva *nva)
+{
+    free(nva->fields);
+    nva->fields = NULL;
+    nva->size = 0;
 }
