@@ -92,6 +92,11 @@ void h2x_field_account_release(h2x_field_account *account, apr_size_t len)
     }
 }
 
+apr_size_t h2x_field_account_kept(const h2x_field_account *account)
+{
+    return account->kept;
+}
+
 /* Takes one more share, if that is allowed. */
 static int take_share(h2x_field_account *account)
 {

@@ -64,6 +64,9 @@ void h2x_field_account_keep(h2x_field_account *account, apr_size_t len);
 /** Keeps them no longer. */
 void h2x_field_account_release(h2x_field_account *account, apr_size_t len);
 
+/** How many bytes are kept. */
+apr_size_t h2x_field_account_kept(const h2x_field_account *account);
+
 /** Returns nonzero if the connection may keep more, and takes another share
  * of the child's sum for that where it must. */
 int h2x_field_account_may_keep(h2x_field_account *account);

@@ -13,7 +13,8 @@ int h2x_session_may_keep(h2x_session *session)
     if (!may_keep && h2x_field_account_tell(&session->fields)) {
         LOG(session, APLOG_INFO, "h2x(%s): refusing streams: the "
             "connection keeps %" APR_SIZE_T_FMT " bytes of request "
-            "heads", LOG_ID(session), session->fields.kept);
+            "heads", LOG_ID(session),
+            h2x_field_account_kept(&session->fields));
     }
     return may_keep;
 }
