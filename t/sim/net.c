@@ -11,6 +11,7 @@
 #include <http_core.h>
 
 #include "h2x_io.h"
+#include "memory.h"
 #include "../../engine/h2x_poll.h"
 
 /* What may be written at once, as h2x_io.c has it. */
@@ -54,7 +55,7 @@ static void put(bytes *b, const void *data, apr_size_t len)
     }
     if (b->len + len > b->size) {
         b->size = 2 * (b->len + len);
-        b->data = realloc(b->data, b->size);
+        b->data = memory_resize(b->data, b->size);
     }
     memcpy(b->data + b->len, data, len);
     b->len += len;
@@ -72,9 +73,9 @@ static apr_status_t free_bytes(void *baton)
 {
     apr_socket_t *s = baton;
 
-    free(s->in.data);
-    free(s->out.data);
-    free(s->held.data);
+    memory_free(s->in.data);
+    memory_free(s->out.data);
+    memory_free(s->held.data);
     return APR_SUCCESS;
 }
 
@@ -166,6 +167,7 @@ typedef struct {
 
 struct h2x_poll {
     watched fds[SOCKETS_MAX];
+    apr_uint32_t armed;  /* a bit for each of them that is armed */
     int wakes;
     int merges_wakes;    /* several are one, until a thread has come */
     int is_last_first;   /* only the last that came is told; else any */
@@ -201,6 +203,14 @@ static apr_int16_t events_of(const h2x_poll *poll, int fd)
                                : 0;
 }
 
+static void arm(h2x_poll *poll, int fd, apr_int16_t events)
+{
+    apr_uint32_t bit = (apr_uint32_t)1 << fd;
+
+    poll->fds[fd].armed = events;
+    poll->armed = events ? poll->armed | bit : poll->armed & ~bit;
+}
+
 apr_status_t h2x_poll_set(h2x_poll *poll, int fd, apr_int16_t events,
                           apr_uint32_t id)
 {
@@ -221,7 +231,7 @@ apr_status_t h2x_poll_set(h2x_poll *poll, int fd, apr_int16_t events,
         w->is_in = 1;
         w->id = id;
         /* epoll tells of failure whether it is asked for or not */
-        w->armed = events | (poll->is_split ? 0 : APR_POLLHUP);
+        arm(poll, fd, events | (poll->is_split ? 0 : APR_POLLHUP));
         w->idle = w->waits = 0;
     }
     sim_point();
@@ -232,6 +242,7 @@ void h2x_poll_remove(h2x_poll *poll, int fd)
 {
     SIM_CHECK(fd >= 0 && fd < SOCKETS_MAX && sockets[fd],
               "descriptor %d is taken out after it was closed", fd);
+    arm(poll, fd, 0);
     memset(&poll->fds[fd], 0, sizeof(poll->fds[fd]));
     sim_point();
 }
@@ -240,7 +251,7 @@ static int has_event(const h2x_poll *poll)
 {
     int fd, found = poll->wakes;
 
-    for (fd = 0; fd < SOCKETS_MAX && !found; ++fd) {
+    for (fd = 0; fd < SOCKETS_MAX && poll->armed >> fd && !found; ++fd) {
         found = events_of(poll, fd);
     }
     return found;
@@ -267,7 +278,7 @@ static apr_uint32_t take_event(h2x_poll *poll)
     int able[SOCKETS_MAX + 1], count = 0, fd;
     apr_int16_t events;
 
-    for (fd = 0; fd < SOCKETS_MAX; ++fd) {
+    for (fd = 0; fd < SOCKETS_MAX && poll->armed >> fd; ++fd) {
         if (events_of(poll, fd)) {
             able[count++] = fd;
         }
@@ -287,7 +298,7 @@ static apr_uint32_t take_event(h2x_poll *poll)
     if (poll->is_split && events == (APR_POLLIN | APR_POLLOUT)) {
         events = sim_one_in(2) ? APR_POLLIN : APR_POLLOUT;
     }
-    poll->fds[fd].armed = poll->is_split ? poll->fds[fd].armed & ~events : 0;
+    arm(poll, fd, poll->is_split ? poll->fds[fd].armed & ~events : 0);
     sim_did_something("handles an event"); /* there was none */
     return poll->fds[fd].id;
 }

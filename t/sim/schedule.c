@@ -2,11 +2,11 @@
 
 #include "schedule.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
 #ifndef __x86_64__
@@ -22,7 +22,9 @@
 #include <httpd.h>
 #include <http_main.h>
 
-#define FIBERS_MAX 96
+#include "memory.h"
+
+#define FIBERS_MAX 64 /* bits of fiber_set */
 #define STACK_SIZE (256 * 1024)
 #define HELD_MAX 8
 #define MUTEXES_MAX 512
@@ -37,6 +39,15 @@
 #define BEGINNING apr_time_from_sec(1000)
 
 struct fiber {
+    /* what pick() looks at */
+    int is_over;
+    int is_signalled;    /* it was woken from what it waits for */
+    int (*is_ready)(const void *baton); /* NULL: it does not wait */
+    const void *ready_baton;
+    apr_time_t until;    /* waits until then; 0: for ever */
+    int waits_for_events;
+    unsigned rank;
+
     int number;
     const char *name;
     char *stack;
@@ -47,20 +58,12 @@ struct fiber {
 #endif
     void *(*run)(void *baton);
     void *baton;
-    int is_over;
     int has_reason;      /* to let time pass: it works, or takes its time */
     int is_busy;
     apr_time_t used;     /* of its processor's time, before that: */
     apr_time_t busy_since;
-    unsigned rank;
-    apr_time_t until;    /* waits until then; 0: for ever */
-    int (*is_ready)(const void *baton); /* NULL: it does not wait */
-    const void *ready_baton;
     const char *what;    /* it waits for */
-    int is_timed_out;
-    const void *condition; /* it waits for that one, */
-    int is_signalled;    /* and was woken */
-    int waits_for_events; /* likewise */
+    const void *condition; /* it waits for that one */
     int is_probed;       /* woken for nothing, to see whether it waits again */
     int held_count;
     apr_thread_mutex_t *held[HELD_MAX];
@@ -85,7 +88,16 @@ struct apr_thread_t {
 sim_schedule sim;
 int sim_is_verbose;
 
+/* Fibers, as the bits of their numbers. */
+typedef uint64_t fiber_set;
+
+#define BIT(f) ((fiber_set)1 << (f)->number)
+#define FIRST(set) __builtin_ctzll(set)
+#define COUNT(set) __builtin_popcountll(set)
+
 static fiber fibers[FIBERS_MAX];
+static fiber_set able;   /* those that do not wait, or whose waiting is over */
+static fiber_set asking; /* those whose is_ready() tells that it is */
 static int fiber_count;
 static char *stacks[FIBERS_MAX];
 static fiber *current;
@@ -180,6 +192,29 @@ void sim_fail(const char *format, ...)
     _exit(1);
 }
 
+/* A crash is a failure like any other, which names its seed. It may have come
+ * of a stack that is too small: this one has its own. */
+static void fail_by_signal(int number)
+{
+    signal(number, SIG_DFL);
+    sim_fail("signal %d", number);
+}
+
+void sim_init(void)
+{
+    static const int crashes[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+    static char stack[64 * 1024];
+    stack_t own = { .ss_sp = stack, .ss_size = sizeof(stack) };
+    struct sigaction action = { .sa_handler = fail_by_signal,
+                                .sa_flags = SA_ONSTACK };
+    unsigned i;
+
+    sigaltstack(&own, NULL);
+    for (i = 0; i < sizeof(crashes) / sizeof(crashes[0]); ++i) {
+        sigaction(crashes[i], &action, NULL);
+    }
+}
+
 /* ---- fibers ---- */
 
 #ifdef __x86_64__
@@ -213,6 +248,7 @@ static void enter(void)
 {
     current->run(current->baton);
     current->is_over = 1;
+    able &= ~BIT(current);
     choose_next();
     abort();
 }
@@ -269,8 +305,7 @@ fiber *sim_start(void *(*run)(void *baton), void *baton, const char *name)
     memset(f, 0, sizeof(*f));
     f->number = (int)(f - fibers);
     if (!stacks[f->number]) {
-        stacks[f->number] = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        stacks[f->number] = memory_stack(STACK_SIZE);
     }
     f->stack = stacks[f->number];
     f->name = name;
@@ -278,6 +313,7 @@ fiber *sim_start(void *(*run)(void *baton), void *baton, const char *name)
     f->baton = baton;
     f->rank = sim_random(1000);
     make_context(f);
+    able |= BIT(f);
     return f;
 }
 
@@ -315,11 +351,14 @@ apr_time_t sim_used(int number)
 
 /* ---- who runs ---- */
 
+static int is_free(const void *baton);
+static int may_leave(const void *baton);
+static int is_never(const void *baton);
+
 static int can_run(const fiber *f)
 {
-    return !f->is_over && (!f->is_ready || f->is_ready(f->ready_baton)
-                           || (f->waits_for_events && f->is_signalled)
-                           || (f->until && f->until <= now));
+    return (able & BIT(f))
+           || ((asking & BIT(f)) && f->is_ready(f->ready_baton));
 }
 
 int sim_is_busy(int number)
@@ -327,23 +366,40 @@ int sim_is_busy(int number)
     return fibers[number].is_busy || can_run(&fibers[number]);
 }
 
+/* The one of a set that comes after so many others. */
+static fiber *nth(fiber_set set, unsigned n)
+{
+    while (n--) {
+        set &= set - 1;
+    }
+    return &fibers[FIRST(set)];
+}
+
+static fiber *highest(fiber_set set)
+{
+    fiber *best = &fibers[FIRST(set)];
+
+    while ((set &= set - 1)) {
+        fiber *f = &fibers[FIRST(set)];
+
+        best = f->rank > best->rank ? f : best;
+    }
+    return best;
+}
+
 static fiber *pick(void)
 {
-    fiber *able[FIBERS_MAX], *best = NULL;
-    int count = 0, i;
+    fiber_set set = able, rest;
 
-    for (i = 0; i < fiber_count; ++i) {
-        if (can_run(&fibers[i])) {
-            able[count++] = &fibers[i];
-            if (!best || fibers[i].rank > best->rank) {
-                best = &fibers[i];
-            }
+    for (rest = asking & ~able; rest; rest &= rest - 1) {
+        const fiber *f = &fibers[FIRST(rest)];
+
+        if (f->is_ready(f->ready_baton)) {
+            set |= BIT(f);
         }
     }
-    if (!count) {
-        return NULL;
-    }
-    return by_rank ? best : able[sim_random((unsigned)count)];
+    return !set ? NULL : by_rank ? highest(set)
+        : nth(set, sim_random((unsigned)COUNT(set)));
 }
 
 /* Who looks again so soon needs nobody to wake it, in microseconds. */
@@ -366,6 +422,7 @@ static int probe(void)
             && !(f->until && f->until <= now + SOON)) {
             f->is_signalled = 1;
             f->is_probed = 1;
+            able |= BIT(f);
             ++count;
         }
     }
@@ -385,8 +442,6 @@ void sim_did_something(const char *what)
     }
     is_probing = 0; /* others may have something to do now */
 }
-
-static int is_free(const void *baton);
 
 static void check_probe(void)
 {
@@ -424,6 +479,12 @@ static void let_time_pass(void)
         sim.on_time(next - now, has_reason, is_busy);
     }
     now = next;
+    for (i = 0; i < fiber_count; ++i) {
+        if (!fibers[i].is_over && fibers[i].is_ready && fibers[i].until
+            && fibers[i].until <= now) {
+            able |= BIT(&fibers[i]);
+        }
+    }
     ++sim.times;
     steps_at_this_time = 0;
 }
@@ -483,7 +544,16 @@ int sim_wait(int (*is_ready)(const void *baton), const void *baton,
     current->ready_baton = baton;
     current->until = until;
     current->what = what;
+    if ((!until || until > now)
+        && !(is_ready == may_leave && current->is_signalled)) {
+        able &= ~BIT(current);
+    }
+    if (is_ready != may_leave && is_ready != is_never) {
+        asking |= BIT(current);
+    }
     choose_next();
+    able |= BIT(current);
+    asking &= ~BIT(current);
     is_timed_out = !is_ready(baton);
     current->is_ready = NULL;
     current->until = 0;
@@ -533,6 +603,8 @@ void sim_begin(uint64_t seed)
     memset(&fibers[0], 0, sizeof(fibers[0]));
     fibers[0].name = "main";
     fiber_count = 1;
+    able = 1;
+    asking = 0;
     current = &fibers[0];
 }
 
@@ -767,6 +839,7 @@ static void wake(const apr_thread_cond_t *cond, int all)
     }
     for (i = 0; i < count; ++i) {
         waiting[i]->is_signalled = 1;
+        able |= BIT(waiting[i]);
         waiting[i]->is_probed = is_probing; /* it may do nothing either */
     }
     sim_point();

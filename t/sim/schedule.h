@@ -43,6 +43,9 @@ typedef struct sim_schedule {
 
 extern sim_schedule sim;
 
+/** Once, before the first schedule. */
+void sim_init(void);
+
 /** Begins a schedule; the caller is its first thread. */
 void sim_begin(uint64_t seed);
 

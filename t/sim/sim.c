@@ -22,6 +22,7 @@
 #include <http_main.h>
 
 #include "h2x_session.h"
+#include "memory.h"
 
 static int clients_max = CLIENTS_MAX;
 static int actions_max = 20;
@@ -133,6 +134,7 @@ static void run_schedule(uint64_t seed)
     int i, may_fail;
 
     sim_begin(seed);
+    memory_begin(0);
     apr_pool_create(&sim.pool, NULL);
     request_count = 0;
     open_connections = 0;
@@ -165,6 +167,7 @@ static void run_schedule(uint64_t seed)
     request_check_all();
     sim_end();
     apr_pool_destroy(sim.pool);
+    memory_end();
 }
 
 /* ---- the command line ---- */
@@ -236,9 +239,12 @@ int main(int argc, char **argv)
                 "[--clients 1-%d] [--actions N] [-l] [-v]\n", CLIENTS_MAX);
         return 2;
     }
+    sim_init();
+    memory_init();
     apr_initialize();
     apr_pool_create(&pool, NULL);
     h2x_session_init(pool);
+    request_init();
     for (seed = wanted.from; seed < wanted.from + wanted.count; ++seed) {
         run_schedule(seed);
         if (wanted.is_each_told) {

@@ -99,8 +99,15 @@ extern world_settings world;
 extern request requests[REQUESTS_MAX];
 extern int request_count;
 
-/** The byte of a body at an offset. */
-#define PATTERN(number, at) ((char)((at) * 7 + (at) / 251 + (number)))
+/** The most that a body has. */
+#define BODY_MAX (120 * 1000)
+
+/** The bytes of the body of a number, from an offset on. */
+const char *body_at(int number, apr_size_t at);
+
+/** How many of these are there? */
+apr_size_t body_same(int number, apr_size_t at, const void *data,
+                     apr_size_t len);
 
 /** Those of the clients that have come. */
 extern connection *connections[CLIENTS_MAX];
@@ -108,6 +115,9 @@ extern int connection_count;
 
 /** Lets time pass in what the calling thread does for a connection. */
 void connection_pass(connection *conn, apr_interval_time_t time, int is_busy);
+
+/** Once, before the first schedule. */
+void request_init(void);
 
 /** Makes a request for a client; NULL when there are enough. */
 request *request_make(void);
