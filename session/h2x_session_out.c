@@ -533,8 +533,10 @@ int h2x_session_waits_for_client(const h2x_session *session,
 
 void h2x_session_cancel(h2x_session *session, h2x_stream *stream)
 {
-    if (!stream->is_closed) {
-        reset(session, stream, NGHTTP2_CANCEL);
+    int rv = stream->is_closed ? 0 : reset(session, stream, NGHTTP2_CANCEL);
+
+    if (nghttp2_is_fatal(rv)) {
+        h2x_session_give_up(session, rv);
     }
 }
 
