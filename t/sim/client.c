@@ -2,6 +2,7 @@
 
 /* Clients: sessions of nghttp2 that ask, stall, cancel and leave. */
 
+#include "memory.h"
 #include "world.h"
 
 #include <stdio.h>
@@ -30,6 +31,7 @@ typedef struct {
     int is_told_to_go;   /* GOAWAY */
     int is_over;
     apr_time_t uploads_at; /* when a paused upload goes on */
+    request *promised;   /* whose promise is being read */
 } client;
 
 /* ---- nghttp2's callbacks ---- */
@@ -37,12 +39,18 @@ typedef struct {
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame,
                      const uint8_t *name, size_t name_len,
                      const uint8_t *value, size_t value_len UNUSED,
-                     uint8_t flags UNUSED, void *baton UNUSED)
+                     uint8_t flags UNUSED, void *baton)
 {
     request *q = nghttp2_session_get_stream_user_data(ng,
                                                       frame->hd.stream_id);
 
-    if (q && name_len == 7 && !memcmp(name, ":status", 7)) {
+    if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
+        if (name_len == 5 && !memcmp(name, ":path", 5)) {
+            ((client *)baton)->promised = &requests[atoi((const char *)value
+                                                         + 1)];
+        }
+    }
+    else if (q && name_len == 7 && !memcmp(name, ":status", 7)) {
         q->status = atoi((const char *)value);
     }
     return 0;
@@ -70,6 +78,29 @@ static int on_data(nghttp2_session *ng, uint8_t flags UNUSED, int32_t id,
     return 0;
 }
 
+static void refuse(client *me, request *q)
+{
+    q->was_cancelled = 1;
+    nghttp2_submit_rst_stream(me->ng, 0, q->id, NGHTTP2_CANCEL);
+}
+
+static void on_promise(client *me, int32_t id)
+{
+    request *q = me->promised;
+
+    SIM_CHECK(q->is_promised && !q->is_announced, "request %d is promised "
+              "twice", q->number);
+    nghttp2_session_set_stream_user_data(me->ng, id, q);
+    q->conn = me->conn;
+    q->id = id;
+    q->is_announced = 1;
+    me->asked[me->asked_count++] = q;
+    ++me->open_count;
+    if (sim_one_in(6)) {
+        refuse(me, q);
+    }
+}
+
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame,
                     void *baton)
 {
@@ -77,15 +108,37 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame,
     request *q = frame->hd.stream_id
         ? nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id) : NULL;
 
+    sim_say("gets a frame of type %d, flags %x, on stream %d",
+            frame->hd.type, frame->hd.flags, (int)frame->hd.stream_id);
     if (frame->hd.type == NGHTTP2_GOAWAY) {
         me->is_told_to_go = 1;
-        SIM_CHECK(frame->goaway.error_code == NGHTTP2_NO_ERROR,
+        SIM_CHECK(frame->goaway.error_code == NGHTTP2_NO_ERROR
+                  || memory_has_failed(),
                   "GOAWAY with code %u", frame->goaway.error_code);
+    }
+    else if (frame->hd.type == NGHTTP2_PUSH_PROMISE) {
+        on_promise(me, frame->push_promise.promised_stream_id);
     }
     else if (q && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
              && (frame->hd.type == NGHTTP2_DATA
                  || frame->hd.type == NGHTTP2_HEADERS)) {
         q->has_ended = 1;
+        if (q->ends_last) {
+            nghttp2_session_resume_data(ng, q->id);
+        }
+    }
+    return 0;
+}
+
+/* nghttp2 refuses what is promised beyond a limit that was just lowered. */
+static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame,
+                   void *baton UNUSED)
+{
+    request *q = frame->hd.type == NGHTTP2_RST_STREAM
+        ? nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id) : NULL;
+
+    if (q) {
+        q->was_cancelled = 1;
     }
     return 0;
 }
@@ -119,7 +172,13 @@ static ssize_t read_upload(nghttp2_session *ng UNUSED, int32_t id UNUSED,
     len = left < len ? left : len;
     memcpy(to, body_at(q->number, q->sent), len);
     q->sent += len;
-    if (q->sent == q->upload) {
+    if (q->sent == q->upload
+        && (q->ends_never || (q->ends_last && !q->has_ended))) {
+        if (!len) {
+            return NGHTTP2_ERR_DEFERRED;
+        }
+    }
+    else if (q->sent == q->upload) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
     }
     return (ssize_t)len;
@@ -140,18 +199,22 @@ static char *print(char *to, size_t size, const char *format, int number)
 
 static void ask(client *me)
 {
-    request *q = request_make();
+    request *q = request_make(0);
     char path_text[16], priority_text[16];
     const char *path = print(path_text, sizeof(path_text), "/%d",
                              q ? q->number : 0);
     const char *priority = print(priority_text, sizeof(priority_text), "u=%d",
                                  (int)sim_random(8));
-    const char *method = q && q->is_upload ? "POST" : "GET";
+    const char *method = !q ? NULL : q->tunnel ? "CONNECT"
+        : q->is_upload ? "POST" : "GET";
     const nghttp2_nv fields[] = {
-        FIELD(":method", method), FIELD(":scheme", "http"),
-        FIELD(":authority", "localhost"), FIELD(":path", path),
-        FIELD("priority", priority)
+        FIELD(":protocol", "websocket"), FIELD(":scheme", "http"),
+        FIELD(":path", path), FIELD(":authority", path + 1),
+        FIELD(":method", method), FIELD("priority", priority)
     };
+    /* RFC 8441, section 4; RFC 9113, section 8.5; all others */
+    int skips = !q || q->tunnel == H2X_TUNNEL_WEBSOCKET ? 0
+        : q->tunnel == H2X_TUNNEL_CONNECT ? 3 : 1;
     nghttp2_data_provider body = { { .ptr = q }, read_upload };
     int32_t id;
 
@@ -159,46 +222,47 @@ static void ask(client *me)
         me->actions = 0;
         return;
     }
-    id = nghttp2_submit_request(me->ng, NULL, fields, 5,
+    id = nghttp2_submit_request(me->ng, NULL, fields + skips,
+                                (size_t)(6 - skips),
                                 q->is_upload ? &body : NULL, q);
     q->conn = me->conn;
+    q->id = id;
     SIM_CHECK(id > 0, "a client cannot ask: %s", nghttp2_strerror(id));
     me->asked[me->asked_count++] = q;
     ++me->open_count;
 }
 
-/* Some stream that is open; 0: none. */
-static int32_t some_stream(const client *me)
+/* Some request that is open; NULL: there is none. */
+static request *some_request(const client *me)
 {
     int i, at = me->asked_count
         ? (int)sim_random((unsigned)me->asked_count) : 0;
 
     for (i = 0; i < me->asked_count; ++i, ++at) {
         if (!me->asked[at % me->asked_count]->is_over) {
-            return 2 * (at % me->asked_count) + 1;
+            return me->asked[at % me->asked_count];
         }
     }
-    return 0;
+    return NULL;
 }
 
 static void cancel(client *me)
 {
-    int32_t id = some_stream(me);
+    request *q = some_request(me);
 
-    if (id && world.is_wild) {
-        me->asked[id / 2]->was_cancelled = 1;
-        nghttp2_submit_rst_stream(me->ng, 0, id, NGHTTP2_CANCEL);
+    if (q && world.is_wild) {
+        refuse(me, q);
     }
 }
 
 static void reprioritize(client *me)
 {
-    int32_t id = some_stream(me);
+    request *q = some_request(me);
     uint8_t frame[] = { 0, 0, 7, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'u', '=',
                         '0' };
 
-    if (id) {
-        frame[12] = (uint8_t)id;
+    if (q) {
+        frame[12] = (uint8_t)q->id;
         frame[15] = (uint8_t)('0' + sim_random(8));
         net_send(me->conn->socket, frame, sizeof(frame));
     }
@@ -213,10 +277,25 @@ static void open_window(client *me)
     me->unread = 0;
 }
 
+/* Wants promises, or does not any more. With room for none, what was promised
+ * waits as with a closed window. */
+static void choose_pushes(client *me)
+{
+    unsigned least = world.is_wild ? 0 : 1;
+    nghttp2_settings_entry settings[] = {
+        { NGHTTP2_SETTINGS_ENABLE_PUSH, !sim_one_in(3) },
+        { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, least + sim_random(20) }
+    };
+
+    sim_say("sets pushes to %d, at most %d", (int)settings[0].value,
+            (int)settings[1].value);
+    nghttp2_submit_settings(me->ng, NGHTTP2_FLAG_NONE, settings, 2);
+}
+
 static void act(client *me)
 {
     --me->actions;
-    switch (sim_random(10)) {
+    switch (sim_random(11)) {
     case 0: case 1: case 2: case 3:
         if (me->open_count < OPEN_MAX && !me->is_told_to_go) {
             ask(me);
@@ -240,6 +319,9 @@ static void act(client *me)
         break;
     case 9:
         open_window(me);
+        break;
+    case 10:
+        choose_pushes(me);
         break;
     }
 }
@@ -330,7 +412,7 @@ static void resume(client *me)
     me->uploads_at = 0;
     for (i = 0; i < me->asked_count; ++i) {
         if (!me->asked[i]->is_over) {
-            nghttp2_session_resume_data(me->ng, 2 * i + 1);
+            nghttp2_session_resume_data(me->ng, me->asked[i]->id);
         }
     }
 }
@@ -347,6 +429,7 @@ static void begin(client *me)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks,
                                                               on_data);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks,
                                                            on_close);
     nghttp2_option_new(&option);

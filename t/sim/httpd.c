@@ -137,6 +137,8 @@ apr_int64_t h2x_conf_get(const server_rec *s UNUSED, h2x_conf_key key)
         return 0;
     case H2X_MAX_WORKERS:
         return world.workers;
+    case H2X_WEBSOCKETS:
+        return 1;
     case H2X_MAX_WORKER_IDLE:
         return apr_time_from_sec(5);
     default:
@@ -147,7 +149,7 @@ apr_int64_t h2x_conf_get(const server_rec *s UNUSED, h2x_conf_key key)
 h2x_push_order h2x_conf_push_order(const server_rec *s UNUSED,
                                    const char *type UNUSED)
 {
-    return H2X_PUSH_AFTER;
+    return (h2x_push_order)(H2X_PUSH_AFTER + (int)sim_random(3));
 }
 
 const apr_array_header_t *h2x_origin_list(conn_rec *c UNUSED,

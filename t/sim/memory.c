@@ -28,11 +28,16 @@ typedef struct {
 /* Below a stack, nothing is to be written. */
 #define GUARD (64 * 1024)
 
-/* Of most schedules, in which a block is refused, it is one of the first. */
-#define FIRST_BLOCKS 3000
+/* The block that is refused is one of the first 64, 128 and so on, doubled less
+ * often than this; */
+#define BLOCKS_LOG 7
+
+/* or the first after a time within this. */
+#define FIRST_TIME apr_time_from_sec(3)
 
 static long blocks;      /* in use */
 static long until_failure; /* so many are not refused; < 0: all are not */
+static apr_time_t fails_at; /* the next one after this time is; 0: see above */
 
 void *__real_malloc(size_t size);
 void *__real_realloc(void *block, size_t size);
@@ -57,10 +62,21 @@ void memory_init(void)
 #endif
 }
 
-void memory_begin(int may_fail)
+void memory_begin(void)
 {
     blocks = 0;
-    until_failure = may_fail ? (long)sim_random(sim_random(FIRST_BLOCKS)) : -1;
+    until_failure = -1;
+    fails_at = 0;
+}
+
+void memory_refuse_one(void)
+{
+    if (sim_one_in(2)) {
+        until_failure = (long)sim_random(1u << (6 + sim_random(BLOCKS_LOG)));
+    }
+    else {
+        fails_at = sim_now() + sim_random(FIRST_TIME);
+    }
 }
 
 int memory_has_failed(void)
@@ -96,10 +112,13 @@ char *memory_stack(size_t size)
 /* Is this the block that is refused? */
 static int is_refused(void)
 {
-    if (until_failure < 0 || until_failure--) {
+    if (fails_at ? sim_now() < fails_at
+                 : (until_failure < 0 || until_failure--)) {
         return 0;
     }
     until_failure = -2;
+    fails_at = 0;
+    sim_did_something(NULL); /* it may have been so before */
     sim_say("memory is refused");
     return 1;
 }

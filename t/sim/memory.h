@@ -12,8 +12,11 @@
 /** Once, before the first schedule. */
 void memory_init(void);
 
-/** Begins a schedule, of which one of the blocks is refused, if may_fail. */
-void memory_begin(int may_fail);
+/** Begins a schedule. */
+void memory_begin(void);
+
+/** One of those blocks that are asked for from now on is refused. */
+void memory_refuse_one(void);
 
 /** Was one refused? */
 int memory_has_failed(void);

@@ -11,6 +11,7 @@
 
 #include "h2x.h"
 #include "h2x_child.h"
+#include "memory.h"
 
 world_settings world;
 
@@ -93,10 +94,10 @@ void mpm_serve(connection *conn)
     int goes_on;
 
     take_thread(conn);
-    SIM_CHECK(h2x_drive_create(&drive, c1, NULL) == APR_SUCCESS,
-              "no connection can be made");
-    h2x_conn_get(c1)->drive = drive;
-    do {
+    goes_on = h2x_drive_create(&drive, c1, NULL) == APR_SUCCESS;
+    SIM_CHECK(goes_on || memory_has_failed(), "no connection can be made");
+    while (goes_on) {
+        h2x_conn_get(c1)->drive = drive;
         h2x_drive_run(drive);
         goes_on = conn->cs.state != CONN_STATE_LINGER && !c1->aborted
                   && c1->keepalive != AP_CONN_CLOSE && world.keeps_idle;
@@ -108,7 +109,7 @@ void mpm_serve(connection *conn)
             conn->mpm_has_filters = 0;
             take_thread(conn);
         }
-    } while (goes_on);
+    }
     apr_pool_destroy(c1->pool);
     c1->pool = NULL;
     leave_thread();

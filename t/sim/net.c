@@ -2,6 +2,7 @@
 
 #include "world.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ typedef struct {
     apr_size_t size;
 } bytes;
 
-#define SOCKETS_MAX 32
+#define SOCKETS_MAX 64 /* bits */
 
 struct apr_socket_t {
     int fd;             /* its place among these: */
@@ -32,11 +33,13 @@ struct apr_socket_t {
     bytes out;          /* to the client */
     apr_size_t capacity; /* of that */
     bytes held;         /* by the filters of the connection */
-    int is_shut;        /* the client says no more */
+    int is_shut;        /* the client says no more, */
+    int is_end_read;    /* which the server knows */
     int is_left;        /* it has closed */
     int is_lost;        /* it cannot be waited for */
     int is_closed;      /* the server has, */
     int is_finished;    /* or says no more */
+    apr_socket_t *peer; /* of a pair */
 };
 
 static apr_socket_t *sockets[SOCKETS_MAX]; /* that are not closed */
@@ -93,6 +96,94 @@ apr_socket_t *net_socket(apr_pool_t *p, apr_size_t capacity)
     return s;
 }
 
+/* ---- pairs, by which requests are told that there is something ---- */
+
+static apr_socket_t *one_of_pair(int fd)
+{
+    SIM_CHECK(fd >= 0 && fd < SOCKETS_MAX && sockets[fd] && sockets[fd]->peer,
+              "descriptor %d is no socket of a pair", fd);
+    return sockets[fd];
+}
+
+int __wrap_socketpair(int domain, int type, int protocol, int fds[2]);
+ssize_t __wrap_write(int fd, const void *data, size_t len);
+ssize_t __wrap_read(int fd, void *to, size_t len);
+ssize_t __wrap_recv(int fd, void *to, size_t len, int flags);
+int __wrap_close(int fd);
+
+int __wrap_socketpair(int domain UNUSED, int type UNUSED,
+                      int protocol UNUSED, int fds[2])
+{
+    apr_socket_t *one, *other;
+
+    if (sim.may_fail && sim_one_in(8)) {
+        errno = EMFILE;
+        return -1;
+    }
+    one = net_socket(sim.pool, 1);
+    other = net_socket(sim.pool, 1);
+    one->peer = other;
+    other->peer = one;
+    fds[0] = one->fd;
+    fds[1] = other->fd;
+    return 0;
+}
+
+ssize_t __wrap_write(int fd, const void *data, size_t len)
+{
+    apr_socket_t *s = one_of_pair(fd);
+
+    SIM_CHECK(!s->peer->is_shut, "is written to a socket that is shut");
+    put(&s->peer->in, data, len);
+    sim_point();
+    return (ssize_t)len;
+}
+
+ssize_t __wrap_read(int fd, void *to, size_t len)
+{
+    apr_socket_t *s = one_of_pair(fd);
+    apr_size_t n = get(&s->in, to, len);
+
+    sim_point();
+    if (!n && !s->is_shut) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return (ssize_t)n;
+}
+
+ssize_t __wrap_recv(int fd, void *to, size_t len, int flags UNUSED)
+{
+    return __wrap_read(fd, to, len);
+}
+
+int __wrap_close(int fd)
+{
+    apr_socket_t *s = one_of_pair(fd);
+
+    s->peer->is_shut = s->peer->is_left = 1;
+    net_close(s);
+    return 0;
+}
+
+int net_is_signalled(int fd)
+{
+    return left(&one_of_pair(fd)->in) > 0;
+}
+
+void net_shut_signal(int fd)
+{
+    one_of_pair(fd)->peer->is_shut = 1;
+    sim_point();
+}
+
+APR_DECLARE(apr_status_t) apr_os_sock_put(apr_socket_t **s, apr_os_sock_t *fd,
+                                          apr_pool_t *p UNUSED)
+{
+    *s = one_of_pair(*fd);
+    return APR_SUCCESS;
+}
+
 /* ---- the client's side ---- */
 
 void net_send(apr_socket_t *s, const void *data, apr_size_t len)
@@ -146,6 +237,11 @@ int net_is_readable(const apr_socket_t *s)
     return left(&s->in) || s->is_shut || s->is_closed;
 }
 
+int net_is_unread(const apr_socket_t *s)
+{
+    return net_is_readable(s) && !s->is_end_read;
+}
+
 int net_is_writable(const apr_socket_t *s)
 {
     return left(&s->out) < s->capacity || s->is_left || s->is_closed;
@@ -167,7 +263,7 @@ typedef struct {
 
 struct h2x_poll {
     watched fds[SOCKETS_MAX];
-    apr_uint32_t armed;  /* a bit for each of them that is armed */
+    apr_uint64_t armed;  /* a bit for each of them that is armed */
     int wakes;
     int merges_wakes;    /* several are one, until a thread has come */
     int is_last_first;   /* only the last that came is told; else any */
@@ -205,7 +301,7 @@ static apr_int16_t events_of(const h2x_poll *poll, int fd)
 
 static void arm(h2x_poll *poll, int fd, apr_int16_t events)
 {
-    apr_uint32_t bit = (apr_uint32_t)1 << fd;
+    apr_uint64_t bit = (apr_uint64_t)1 << fd;
 
     poll->fds[fd].armed = events;
     poll->armed = events ? poll->armed | bit : poll->armed & ~bit;
@@ -500,6 +596,7 @@ apr_status_t h2x_io_read(h2x_io *io,
     *len = get(&s->in, piece, most);
     if (!*len) {
         io->is_drained = !s->is_shut;
+        s->is_end_read = s->is_shut;
         return s->is_shut ? APR_EOF : APR_EAGAIN;
     }
     /* a handler that has read its body itself may turn to something else: it

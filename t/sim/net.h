@@ -22,8 +22,14 @@ void net_leave(apr_socket_t *s);         /* closes it */
 
 /* The MPM's side. */
 int net_is_readable(const apr_socket_t *s);
+int net_is_unread(const apr_socket_t *s); /* bytes, or the end */
 int net_is_writable(const apr_socket_t *s);
 void net_close(apr_socket_t *s);
+
+/** A pair of sockets that the engine has made: is there a byte for one of them?
+ * And the end of it says no more. */
+int net_is_signalled(int fd);
+void net_shut_signal(int fd);
 
 /** Offers the socket what the filters of a connection hold. */
 void net_flush(conn_rec *c1);

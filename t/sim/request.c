@@ -9,8 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <apr_strings.h>
+
 #include "h2x.h"
 #include "h2x_request.h"
+#include "memory.h"
 
 #define HEAD "HTTP/1.1 200 OK\r\n\r\n"
 
@@ -92,7 +95,20 @@ static apr_size_t some_size(void)
     }
 }
 
-request *request_make(void)
+/* Whoever serves it waits for both sides at once. */
+static void make_tunnel(request *q)
+{
+    q->tunnel = H2X_HAS_POLLFD && sim_one_in(2) ? H2X_TUNNEL_WEBSOCKET
+                                                : H2X_TUNNEL_CONNECT;
+    q->is_upload = 1;
+    q->upload = some_size();
+    q->pauses_upload = sim_one_in(2);
+    q->ends_last = sim_one_in(2);
+    q->ends_never = q->tunnel == H2X_TUNNEL_WEBSOCKET && sim_one_in(2);
+    q->is_file = 0;
+}
+
+request *request_make(int is_promised)
 {
     request *q;
 
@@ -102,7 +118,8 @@ request *request_make(void)
     q = &requests[request_count];
     memset(q, 0, sizeof(*q));
     q->number = request_count++;
-    if (sim_one_in(3)) {
+    q->is_promised = is_promised;
+    if (!is_promised && sim_one_in(3)) {
         q->is_upload = 1;
         q->upload = some_size();
         q->pauses_upload = sim_one_in(2);
@@ -123,6 +140,12 @@ request *request_make(void)
     q->flushes = sim_one_in(4);
     q->is_file = sim_one_in(4);
     q->fails = sim_one_in(12);
+    if (!is_promised && sim_one_in(8)) {
+        make_tunnel(q);
+    }
+    else if (!is_promised && !q->is_upload && sim_one_in(4)) {
+        q->promises = 1 + (int)sim_random(5);
+    }
     return q;
 }
 
@@ -179,29 +202,221 @@ static int read_body(h2x_stream *stream, request *q, apr_size_t enough)
     return rv == APR_SUCCESS;
 }
 
-static void fill(h2x_segments *row, request *q, apr_size_t at, apr_size_t len)
+/* Returns 0 when there is no memory. */
+static int fill(h2x_segments *row, request *q, apr_size_t at, apr_size_t len)
 {
+    apr_status_t rv;
+
     if (q->is_file && q->size > 16 * 1024) {
-        SIM_CHECK(h2x_segments_add_file(row, FD, (apr_off_t)at, len, 0)
-                  == APR_SUCCESS, "no file");
+        rv = h2x_segments_add_file(row, FD, (apr_off_t)at, len, 0);
         q->keeps_file = 1;
-        return;
     }
-    SIM_CHECK(h2x_segments_add(row, body_at(q->is_file ? 0 : q->number, at),
-                               len) == APR_SUCCESS, "no memory");
+    else {
+        rv = h2x_segments_add(row, body_at(q->is_file ? 0 : q->number, at),
+                              len);
+    }
+    SIM_CHECK(rv == APR_SUCCESS || memory_has_failed(), "no memory");
+    return rv == APR_SUCCESS;
 }
 
-static h2x_pending *make_head(h2x_stream *stream)
+/* ---- promises ---- */
+
+/* As h2x_announce.c does: what all have in common. */
+static void begin_promises(h2x_stream *stream)
+{
+    const h2x_request_head *head = &stream->request;
+
+    stream->out.promising = apr_pcalloc(stream->pool, sizeof(*stream->out.promising));
+    stream->out.promising->method = "GET";
+    stream->out.promising->base.scheme = head->scheme;
+    stream->out.promising->base.authority = head->authority;
+    stream->out.promising->base.path = head->path;
+}
+
+static h2x_promise *make_promises(h2x_stream *stream, request *q)
+{
+    h2x_promise *first = NULL, **next = &first;
+    request *promised;
+
+    for (; stream->out.promising && q->promises
+           && (promised = request_make(1)); --q->promises) {
+        *next = apr_pcalloc(stream->pool, sizeof(**next));
+        (*next)->path = apr_psprintf(stream->pool, "/%d", promised->number);
+        (*next)->is_critical = sim_one_in(2);
+        next = &(*next)->next;
+    }
+    return first;
+}
+
+/* Those that go with no head. */
+static void promise_early(h2x_stream *stream, request *q)
 {
     h2x_pending *pending = apr_pcalloc(stream->pool, sizeof(*pending));
 
+    pending->promises = make_promises(stream, q);
+    if (pending->promises) {
+        h2x_lock_acquire(stream->lock);
+        h2x_stream_append_locked(stream, pending);
+        if (!stream->is_closed) {
+            stream->owner->output_locked(stream->owner_baton, stream, 1);
+        }
+        h2x_lock_release(stream->lock);
+    }
+}
+
+static h2x_pending *make_head(h2x_stream *stream, request *q)
+{
+    h2x_pending *pending = apr_pcalloc(stream->pool, sizeof(*pending));
+
+    pending->promises = make_promises(stream, q);
     pending->head = h2x_field_parse_head(stream->pool, HEAD, strlen(HEAD));
     return pending;
 }
 
+/*
+ * A thread that was woken for nothing may not have room now that it had not
+ * before. But its share of what may be kept may have grown, as another stream
+ * has ended: while much of its output is left, nobody waits for more.
+ */
+static void note_response(const h2x_stream *stream)
+{
+    sim_did_something(stream->out.row.memory >= stream->limits.max_memory / 2
+                      ? NULL : "responds");
+}
+
+/* ---- tunnels ---- */
+
+/* What a thread that serves a tunnel waits for: its client, the other end. */
+typedef struct {
+    h2x_stream *stream;
+    request *q;
+    apr_size_t written;
+    apr_time_t next;     /* when the other end has more to say; 0: it has
+                          * nothing more to say */
+    int is_read;         /* the client has nothing more to say */
+    int is_broken;
+} tunnel;
+
+static int has_signal(const void *baton)
+{
+    const tunnel *t = baton;
+
+    return !t->is_read && net_is_signalled(t->stream->signal[0]);
+}
+
+/* Returns 0 when neither has anything for so long that it is given up. */
+static int await_either(tunnel *t)
+{
+    apr_time_t end = sim_now() + t->stream->limits.timeout;
+    int came;
+
+    if (!t->next) {
+        return sim_wait(has_signal, t, end, "the client, in a tunnel");
+    }
+    ++t->q->conn->handlers;
+    ++t->q->conn->reasons;
+    came = sim_wait_outside(has_signal, t, t->next, "a tunnel");
+    --t->q->conn->reasons;
+    --t->q->conn->handlers;
+    return came || t->next <= sim_now();
+}
+
+/* Takes what the client has said. */
+static void read_tunnel(tunnel *t)
+{
+    apr_status_t rv;
+
+    do {
+        h2x_stream *stream = t->stream;
+        h2x_chunk *chunks = NULL;
+        apr_size_t len;
+        int has_ended = 0;
+
+        h2x_lock_acquire(stream->lock);
+        rv = h2x_stream_await_input_locked(stream, -1, APR_NONBLOCK_READ, -1);
+        if (rv == APR_SUCCESS) {
+            len = h2x_stream_take_locked(stream, &chunks);
+            has_ended = stream->in.state == H2X_INPUT_ENDED;
+            t->is_read = has_ended || stream->in.state == H2X_INPUT_CUT;
+            stream->owner->consumed_locked(stream->owner_baton, stream, len);
+        }
+        h2x_lock_release(stream->lock);
+        sim_did_something("reads in a tunnel");
+        check_chunks(t->q, chunks);
+        SIM_CHECK(!has_ended || t->q->taken == t->q->upload, "request %d: %d "
+                  "bytes in place of %d", t->q->number, (int)t->q->taken,
+                  (int)t->q->upload);
+    } while (rv == APR_SUCCESS && !t->is_read);
+    t->is_broken = (rv != APR_SUCCESS && rv != APR_EAGAIN);
+}
+
+static apr_status_t write_tunnel(tunnel *t, h2x_pending *pending,
+                                 apr_size_t len, h2x_output_end end)
+{
+    h2x_segments row = { NULL, NULL, 0, 0, 0 };
+    apr_size_t returned;
+
+    if (len && !fill(&row, t->q, t->written, len)) {
+        t->is_broken = 1;
+    }
+    else {
+        t->written += len;
+    }
+    return h2x_stream_publish(t->stream, pending, &row, end, 1, &returned);
+}
+
+/* The other end says something, or ends its side, which shuts a socket. */
+static void hear_other_end(tunnel *t)
+{
+    apr_size_t rest = t->q->size - t->written;
+    apr_size_t len = rest < t->q->piece ? rest : t->q->piece;
+
+    if (len && write_tunnel(t, NULL, len, H2X_OUTPUT_GOES_ON)
+               != APR_SUCCESS) {
+        t->is_broken = 1;
+    }
+    note_response(t->stream);
+    t->next = sim_now() + (sim_one_in(3) ? 1 + sim_random(20000) : 1);
+    if (t->written == t->q->size) {
+        t->next = 0;
+        net_shut_signal(t->stream->signal[0]);
+    }
+}
+
+static void serve_tunnel(h2x_stream *stream, request *q)
+{
+    tunnel t = { stream, q, 0, sim_now() + 1, 0, 0 };
+
+    if (h2x_stream_open_signal(stream) != APR_SUCCESS) {
+        SIM_CHECK(sim.may_fail, "no pair of sockets");
+        write_tunnel(&t, make_head(stream, q), 0, H2X_OUTPUT_FAILS);
+        return;
+    }
+    stream->owner->tunnel_begins(stream->owner_baton, stream);
+    t.is_broken = (write_tunnel(&t, make_head(stream, q), 0,
+                                H2X_OUTPUT_GOES_ON) != APR_SUCCESS);
+    while (!t.is_broken && (t.next || !t.is_read)) {
+        if (!await_either(&t)) {
+            SIM_CHECK(world.is_wild, "request %d: a tunnel that nobody ends",
+                      q->number);
+            t.is_broken = 1;
+        }
+        if (has_signal(&t)) {
+            read_tunnel(&t);
+        }
+        if (t.next && t.next <= sim_now() && !t.is_broken) {
+            hear_other_end(&t);
+        }
+    }
+    write_tunnel(&t, NULL, 0, t.is_broken ? H2X_OUTPUT_FAILS
+                                          : H2X_OUTPUT_ENDS);
+}
+
+/* ---- responses ---- */
+
 static void respond(h2x_stream *stream, request *q)
 {
-    h2x_pending *pending = make_head(stream);
+    h2x_pending *pending = make_head(stream, q);
     h2x_segments row = { NULL, NULL, 0, 0, 0 };
     apr_size_t done = 0, returned;
     apr_size_t stop = q->fails ? q->size / 2 : q->size;
@@ -211,7 +426,11 @@ static void respond(h2x_stream *stream, request *q)
     do {
         apr_size_t len = stop - done < q->piece ? stop - done : q->piece;
 
-        fill(&row, q, done, len);
+        if (!fill(&row, q, done, len)) {
+            q->fails = 1;
+            stop = done;
+            len = 0;
+        }
         done += len;
         end = done < stop ? H2X_OUTPUT_GOES_ON
             : q->fails ? H2X_OUTPUT_FAILS : H2X_OUTPUT_ENDS;
@@ -230,7 +449,7 @@ static void respond(h2x_stream *stream, request *q)
             }
         }
         pending = NULL;
-        sim_did_something("responds");
+        note_response(stream);
         if (q->pause && sim_one_in(3)) {
             handler_pass(q, q->pause, 0);
         }
@@ -250,9 +469,17 @@ static void make_c2(h2x_stream *stream, conn_rec *c1)
     stream->job.c2 = c2;
 }
 
+/* CONNECT has no path (RFC 9113, section 8.5). */
+static request *request_of(const h2x_stream *stream)
+{
+    const h2x_request_head *head = &stream->request;
+
+    return &requests[atoi(head->path ? head->path + 1 : head->authority)];
+}
+
 void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
 {
-    request *q = &requests[atoi(stream->request.path + 1)];
+    request *q = request_of(stream);
 
     SIM_CHECK(!sim_locks_held(), "request %d runs with a lock held",
               q->number);
@@ -262,6 +489,8 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
     sim_say("request %d begins", q->number);
     sim_did_something("begins a request");
     q->runner = sim_self();
+    q->conn = (connection *)c1;
+    stream->job.tunnel = q->tunnel;
     stream->job.c2_pool = runner->c2_pool;
     runner->c2_pool = NULL;
     stream->limits.max_memory = 32 * 1024;
@@ -272,19 +501,30 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
     if (q->says_it_waits) {
         h2x_drive_hand_over(stream->job.c2);
     }
+    if (stream->limits.takes_push && q->promises) {
+        begin_promises(stream);
+        if (sim_one_in(2)) {
+            promise_early(stream, q);
+        }
+    }
     if (q->computes) {
         handler_pass(q, q->computes, 1);
     }
     if (q->waits) {
         handler_pass(q, q->waits, 0);
     }
-    if (q->reads == READS_SOME) {
+    if (q->tunnel) {
+        serve_tunnel(stream, q);
+    }
+    else if (q->reads == READS_SOME) {
         read_body(stream, q, 1 + q->upload / 2);
     }
     else if (q->reads == READS_ALL) {
         read_body(stream, q, (apr_size_t)-1);
     }
-    respond(stream, q);
+    if (!q->tunnel) {
+        respond(stream, q);
+    }
     q->is_done = 1;
     sim_did_something("is done with a request");
     sim_say("request %d is done", q->number);
@@ -293,7 +533,7 @@ void h2x_request_run(h2x_stream *stream, conn_rec *c1, h2x_runner *runner)
 void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum UNUSED,
                      const h2x_runner *runner UNUSED)
 {
-    request *q = &requests[atoi(stream->request.path + 1)];
+    request *q = request_of(stream);
     h2x_c2_pool *c2_pool = stream->job.c2_pool;
 
     SIM_CHECK(!sim_locks_held(), "request %d ends with a lock held",
@@ -390,7 +630,7 @@ static void check_progress(connection *conn, apr_interval_time_t time,
         conn->waits += time;
     }
     /* that the client has left, may have been read */
-    conn->unread = (net_is_readable(conn->socket) && !is_busy && !conn->stuck
+    conn->unread = (net_is_unread(conn->socket) && !is_busy && !conn->stuck
                     && (has_open(conn) || !conn->logs)
                     && conn->reasons == conn->handlers + conn->logs
                     && !conn->waits_for_thread && !conn->is_over)
@@ -440,11 +680,12 @@ void request_check_all(void)
         const request *q = &requests[i];
 
         SIM_CHECK(!q->runner || q->is_ended, "request %d did not end", i);
-        if (world.is_wild) {
+        if (world.is_wild || q->was_cancelled
+            || (q->is_promised && !q->is_announced)) {
             continue;
         }
         SIM_CHECK(q->runner, "request %d did not run", i);
-        if (q->fails) {
+        if (q->fails && !q->tunnel) {
             SIM_CHECK(!q->has_ended, "request %d failed, and its response is "
                       "complete", i);
             continue;

@@ -560,6 +560,17 @@ int sim_wait(int (*is_ready)(const void *baton), const void *baton,
     return !is_timed_out;
 }
 
+int sim_wait_outside(int (*is_ready)(const void *baton), const void *baton,
+                     apr_time_t until, const char *what)
+{
+    int came;
+
+    current->has_reason = 1;
+    came = sim_wait(is_ready, baton, until, what);
+    current->has_reason = 0;
+    return came;
+}
+
 void sim_wait_for_events(int (*is_ready)(const void *baton),
                          const void *baton, apr_time_t until)
 {

@@ -80,9 +80,14 @@ void sim_did_something(const char *what);
 int sim_wait(int (*is_ready)(const void *baton), const void *baton,
              apr_time_t until, const char *what);
 
+/** The same, by a thread that has a reason to let time pass: something outside
+ * of the simulation is to come at that time. */
+int sim_wait_outside(int (*is_ready)(const void *baton), const void *baton,
+                     apr_time_t until, const char *what);
+
 /**
- * The same, for what h2x_poll_wait() waits for: it may also be woken for
- * nothing.
+ * The same as sim_wait(), for what h2x_poll_wait() waits for: it may also be
+ * woken for nothing.
  */
 void sim_wait_for_events(int (*is_ready)(const void *baton),
                          const void *baton, apr_time_t until);

@@ -131,19 +131,23 @@ static void check_rest(void)
 
 static void run_schedule(uint64_t seed)
 {
-    int i, may_fail;
+    int i, may_fail, lacks_memory;
 
     sim_begin(seed);
-    memory_begin(0);
+    memory_begin();
     apr_pool_create(&sim.pool, NULL);
     request_count = 0;
     open_connections = 0;
     connection_count = 0;
     choose_world();
     may_fail = sim.may_fail;
+    lacks_memory = world.is_wild && sim_one_in(4);
     sim.may_fail = 0;   /* httpd's own threads do start */
     mpm_begin();
     sim.may_fail = may_fail;
+    if (lacks_memory) {
+        memory_refuse_one();
+    }
     sim.on_time = request_on_time;
     sim.is_behind = net_has_event;
     for (i = 0; i < world.clients; ++i) {

@@ -48,6 +48,12 @@ typedef struct {
 /** A request: what it is to do, and what became of it. */
 typedef struct {
     int number;
+    h2x_tunnel tunnel;        /* its bodies are what a tunnel carries */
+    int ends_last;            /* of that, the client's side: after the other, */
+    int ends_never;           /* or with the stream */
+    int promises;             /* so many requests */
+    int is_promised;          /* by a response: the client did not ask, */
+    int is_announced;         /* and knows of it */
     apr_size_t upload;        /* bytes of its body */
     int is_upload;
     int pauses_upload;        /* the client takes its time */
@@ -72,6 +78,7 @@ typedef struct {
     apr_size_t taken;         /* bytes of the upload that the handler got */
 
     /* the client's */
+    int id;                   /* of its stream */
     int status;
     apr_size_t received;
     int has_ended;            /* END_STREAM */
@@ -119,8 +126,9 @@ void connection_pass(connection *conn, apr_interval_time_t time, int is_busy);
 /** Once, before the first schedule. */
 void request_init(void);
 
-/** Makes a request for a client; NULL when there are enough. */
-request *request_make(void);
+/** Makes a request for a client, or one that is promised to it; NULL when there
+ * are enough. */
+request *request_make(int is_promised);
 
 /** Time passes: is it for a reason? See sim_schedule. */
 void request_on_time(apr_interval_time_t time, int has_reason, int is_busy);
