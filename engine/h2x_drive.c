@@ -242,7 +242,8 @@ static void arm(h2x_drive *drive, h2x_turn event)
         return;
     }
     if (drive->driver == H2X_DRIVER_MPM) {
-        if (is_to_send(event) && drive->c1->data_in_output_filters) {
+        if (drive->is_flushing
+            || (is_to_send(event) && drive->c1->data_in_output_filters)) {
             drive->is_flushing = 1;
             arm_for(drive, APR_POLLOUT);
         }

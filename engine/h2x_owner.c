@@ -181,14 +181,23 @@ static const h2x_stream_owner stream_owner = {
     waits_for_client_locked, h2x_tunnel_end_watch
 };
 
-/* ---- what the threads of the child call ---- */
+/*
+ * ---- what the threads of the child call ----
+ *
+ * Nothing that comes for an event waits for the lock: who holds it may read a
+ * slow file. What is missed therefore is asked for again by
+ * on_missed_locked(). Only who comes for work does (h2x_runner_work()): each
+ * has one piece, and if it went away, another thread would have to come.
+ */
 
 /* The socket of a session that was handed over is ready. */
 static void on_socket_ready(void *baton, h2x_member *member)
 {
     h2x_drive *drive = baton;
 
-    h2x_lock_acquire(&drive->lock);
+    if (!h2x_lock_try(&drive->lock)) {
+        return;
+    }
     if (drive->driver == H2X_DRIVER_THREADS) {
         if (drive->is_waiting) {
             apr_thread_cond_signal(drive->work);
@@ -210,18 +219,24 @@ static void on_socket_ready(void *baton, h2x_member *member)
  * that has requests: clients learn of it now. What it does between requests is
  * its own; and a connection thread that drives looks itself.
  */
-static void on_poke(void *baton)
+static void look_whether_stopping_locked(h2x_drive *drive)
 {
-    h2x_drive *drive = baton;
-
-    h2x_lock_acquire(&drive->lock);
     if (h2x_drive_is_shared(drive)
         || (drive->driver == H2X_DRIVER_MPM && !drive->gone
             && !h2x_drive_is_between_requests(drive)
             && h2x_child_is_stopping() == H2X_STOP_GRACEFUL)) {
         h2x_drive_advance_locked(drive, H2X_TURN_POKED);
     }
-    h2x_lock_release(&drive->lock);
+}
+
+static void on_poke(void *baton)
+{
+    h2x_drive *drive = baton;
+
+    if (h2x_lock_try(&drive->lock)) {
+        look_whether_stopping_locked(drive);
+        h2x_lock_release(&drive->lock);
+    }
 }
 
 /*
@@ -233,8 +248,6 @@ static void on_tick(void *baton)
     h2x_drive *drive = baton;
 
     if (!h2x_lock_try(&drive->lock)) {
-        /* somebody reads or writes, perhaps a slow file: at the next tick */
-        h2x_threads_tick(h2x_child_self->threads, &drive->entry, 1);
         return;
     }
     if (drive->late_at && h2x_clock_now() > drive->late_at) {
@@ -290,7 +303,9 @@ static void on_deadline(void *baton)
     h2x_drive *drive = baton;
     late_search search = { drive, h2x_clock_now(), 0, 0 };
 
-    h2x_lock_acquire(&drive->lock);
+    if (!h2x_lock_try(&drive->lock)) {
+        return;
+    }
     drive->deadline = 0;
     if (drive->driver == H2X_DRIVER_MPM
         && !drive->c1->data_in_output_filters) {
@@ -313,6 +328,25 @@ static void on_deadline(void *baton)
     }
     h2x_drive_set_deadline(drive, search.next);
     h2x_lock_release(&drive->lock);
+}
+
+/*
+ * An event came while the calling thread held the lock, which it is about to
+ * free: asks again for whatever it may have been.
+ */
+static void on_missed_locked(void *baton)
+{
+    h2x_drive *drive = baton;
+
+    h2x_drive_set_tick(drive);
+    if (drive->deadline) {
+        h2x_threads_deadline(h2x_child_self->threads, &drive->entry,
+                             drive->deadline);
+    }
+    if (h2x_child_is_stopping()) {
+        look_whether_stopping_locked(drive);
+    }
+    h2x_drive_advance_locked(drive, H2X_TURN_MISSED);
 }
 
 /* ---- life ---- */
@@ -382,6 +416,8 @@ apr_status_t h2x_drive_create(h2x_drive **pdrive, conn_rec *c1,
     if (rv != APR_SUCCESS) {
         return rv;
     }
+    drive->lock.on_missed = on_missed_locked;
+    drive->lock.baton = drive;
     drive->entry.on_ready = on_socket_ready;
     drive->entry.on_work = h2x_runner_work;
     drive->entry.on_tick = on_tick;

@@ -21,6 +21,7 @@ typedef enum {
     H2X_TURN_BUSY,    /* the lead waits or takes long: it leads no longer, and
                         * if its thread drives, the connection is handed over */
     H2X_TURN_SHARES,  /* some of what is ready may go on beside the lead */
+    H2X_TURN_MISSED,  /* an event has come, and found the lock held */
     H2X_TURN_OUTPUT,  /* there is something to be sent, or room for it */
     H2X_TURN_POKED    /* the child has begun to stop */
 } h2x_turn;

@@ -4,6 +4,9 @@
  * The mutex of a session. In debug builds it records the thread that holds it,
  * and functions whose names end in _locked check that this is the caller.
  *
+ * Threads that come for an event do not wait for it (h2x_lock_try()): the one
+ * that holds it calls on_missed before it releases it.
+ *
  * Log lines that are made with it held are written after it was released, since
  * a log may be a pipe that blocks: by the thread that releases it, or by
  * another one that is writing such lines already.
@@ -11,6 +14,7 @@
 #ifndef H2X_LOCK_H
 #define H2X_LOCK_H
 
+#include <apr_atomic.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 #include <apr_portable.h>
@@ -18,6 +22,12 @@
 #include <http_log.h>
 
 #include "h2x_clock.h"
+
+enum {
+    H2X_LOCK_FREE,  /* or about to be released, or just acquired */
+    H2X_LOCK_HELD,
+    H2X_LOCK_MISSED /* it is held, and h2x_lock_try() has failed since */
+};
 
 /** The number of lines that are kept; more are only counted. */
 #define H2X_LINES_MAX 64
@@ -33,6 +43,11 @@ typedef struct h2x_lines {
 
 typedef struct h2x_lock {
     apr_thread_mutex_t *mutex;
+    apr_uint32_t state; /* atomic */
+    void (*on_missed)(void *baton); /* called with the lock held, before it is
+                                     * released, if h2x_lock_try() has failed
+                                     * meanwhile */
+    void *baton;
     h2x_lines lines;
     int is_writing;     /* a thread writes lines, and those added meanwhile */
 #ifdef H2X_DEBUG
@@ -41,26 +56,53 @@ typedef struct h2x_lock {
 #endif
 } h2x_lock;
 
-/** Acquires the lock, and waits for it. It is not recursive. */
-static APR_INLINE void h2x_lock_acquire(h2x_lock *lock)
+/** Notes that the calling thread has acquired the lock. For this file only. */
+static APR_INLINE void h2x_lock_note_taken(h2x_lock *lock)
 {
-    apr_thread_mutex_lock(lock->mutex);
+    apr_atomic_set32(&lock->state, H2X_LOCK_HELD);
 #ifdef H2X_DEBUG
     lock->owner = apr_os_thread_current();
     lock->held = 1;
 #endif
 }
 
-/** Acquires the lock if it is free. Returns nonzero if it was. */
-static APR_INLINE int h2x_lock_try(h2x_lock *lock)
+/**
+ * Calls on_missed if h2x_lock_try() has failed since the lock was acquired. For
+ * this file only, by the thread that is about to release it.
+ * @return nonzero if it has
+ */
+static APR_INLINE int h2x_lock_tell_missed(h2x_lock *lock)
 {
-    if (apr_thread_mutex_trylock(lock->mutex) != APR_SUCCESS) {
+    if (apr_atomic_xchg32(&lock->state, H2X_LOCK_FREE) != H2X_LOCK_MISSED) {
         return 0;
     }
-#ifdef H2X_DEBUG
-    lock->owner = apr_os_thread_current();
-    lock->held = 1;
-#endif
+    lock->on_missed(lock->baton);
+    return 1;
+}
+
+/** Acquires the lock, and waits for it. It is not recursive. */
+static APR_INLINE void h2x_lock_acquire(h2x_lock *lock)
+{
+    apr_thread_mutex_lock(lock->mutex);
+    h2x_lock_note_taken(lock);
+}
+
+/**
+ * Acquires the lock if it is free, or about to be released.
+ * @return 0 if it is held: the thread that holds it calls on_missed before it
+ *         releases it
+ */
+static APR_INLINE int h2x_lock_try(h2x_lock *lock)
+{
+    if (apr_thread_mutex_trylock(lock->mutex) == APR_SUCCESS) {
+        h2x_lock_note_taken(lock);
+        return 1;
+    }
+    if (apr_atomic_cas32(&lock->state, H2X_LOCK_MISSED, H2X_LOCK_HELD)
+        != H2X_LOCK_FREE) {
+        return 0;
+    }
+    h2x_lock_acquire(lock);
     return 1;
 }
 
@@ -82,8 +124,10 @@ void h2x_lock_write_lines(h2x_lock *lock);
  */
 static APR_INLINE void h2x_lock_release(h2x_lock *lock)
 {
-    if (h2x_lock_has_lines(lock)) {
+    h2x_lock_tell_missed(lock);
+    while (h2x_lock_has_lines(lock)) {
         h2x_lock_write_lines(lock);
+        h2x_lock_tell_missed(lock);
     }
 #ifdef H2X_DEBUG
     lock->held = 0;
@@ -139,6 +183,10 @@ static APR_INLINE apr_status_t h2x_lock_wait(h2x_lock *lock,
         h2x_lock_write_lines(lock);
         return APR_SUCCESS; /* what is waited for may have come meanwhile */
     }
+    if (h2x_lock_tell_missed(lock)) {
+        h2x_lock_note_taken(lock);
+        return APR_SUCCESS; /* that may be what is waited for */
+    }
 #ifdef H2X_DEBUG
     lock->held = 0;
 #endif
@@ -151,10 +199,7 @@ static APR_INLINE apr_status_t h2x_lock_wait(h2x_lock *lock,
             rv = APR_SUCCESS; /* the system's time was set forward */
         }
     }
-#ifdef H2X_DEBUG
-    lock->owner = apr_os_thread_current();
-    lock->held = 1;
-#endif
+    h2x_lock_note_taken(lock);
     return rv;
 }
 

@@ -333,7 +333,8 @@ def declarations(path):
     text = re.sub(r"\{[^{}]*\}", blank, text)
     text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", blank, text, flags=re.M)
     for match in re.finditer(r"^(?!typedef|struct|extern)\w[^;(){}]*?"
-                             r"\b(h2x_\w+)\s*\([^;{}]*\)", text, re.M):
+                             r"\b(h2x_\w+)\s*\((?:[^;(){}]|\([^;(){}]*\))*\)",
+                             text, re.M):
         yield match.group(1), line_of(text, match.start())
 
 
