@@ -61,10 +61,11 @@ static apr_status_t wait_locked(h2x_drive *drive, apr_interval_time_t timeout)
     return rv;
 }
 
-/* Writes what is to be logged. That may take long: others drive meanwhile. */
+/* Writes the lines for the log. As that may block, the connection is handed
+ * over meanwhile. */
 static void write_lines_locked(h2x_drive *drive)
 {
-    h2x_drive_advance_locked(drive, H2X_TURN_WAITS);
+    h2x_drive_advance_locked(drive, H2X_TURN_BUSY);
     h2x_lock_write_lines(&drive->lock);
     h2x_drive_advance_locked(drive, H2X_TURN_TAKEN);
 }
@@ -209,7 +210,10 @@ void h2x_drive_run(h2x_drive *drive)
     }
     for (;;) {
         idle_steps = step_locked(drive) ? 0 : idle_steps + 1;
-        if (has_work(drive)) {
+        if (h2x_lock_has_lines(&drive->lock)) {
+            write_lines_locked(drive);
+        }
+        else if (has_work(drive)) {
             if (idle_steps > 1) {
                 /* better to lose one connection than a processor */
                 h2x_log_locked(&drive->lock, APLOG_ERR, 0, c1,
@@ -218,9 +222,6 @@ void h2x_drive_run(h2x_drive *drive)
                 h2x_transfer_lose(drive);
             }
             continue;
-        }
-        if (h2x_lock_has_lines(&drive->lock)) {
-            write_lines_locked(drive);
         }
         else if (drive->queue.running) {
             wait_locked(drive, -1);

@@ -204,13 +204,20 @@ static void do_stream(h2x_drive *drive, h2x_stream *stream, work_thread *me,
     }
 }
 
+/* Returns nonzero if a request may begin or end on this thread: none leads, and
+ * there is nothing to be logged, which the request would have to wait for. */
+static int may_begin(const h2x_drive *drive)
+{
+    return !drive->lead && !h2x_lock_has_lines(&drive->lock);
+}
+
 static int work_locked(h2x_drive *drive, work_thread *me)
 {
     apr_time_t now = h2x_clock_now(), end = now + BATCH_MAX;
     int has_run = 0, has_ended = 0, has_sent;
     h2x_stream *stream;
 
-    while (!drive->lead && now < end
+    while (may_begin(drive) && now < end
            && (stream = h2x_queue_pop(&drive->queue))) {
         apr_time_t begun = now;
 
@@ -222,7 +229,8 @@ static int work_locked(h2x_drive *drive, work_thread *me)
         }
     }
     has_sent = h2x_drive_advance_locked(drive, H2X_TURN_WORKED) > 0;
-    while (!drive->lead && (stream = h2x_queue_pop_ended(&drive->queue))) {
+    while (may_begin(drive)
+           && (stream = h2x_queue_pop_ended(&drive->queue))) {
         do_stream(drive, stream, me, h2x_clock_now());
         has_ended = 1;
     }
@@ -296,7 +304,8 @@ void h2x_runner_work(void *baton, h2x_member *member)
     begin_work(&me, drive, member);
     h2x_lock_acquire(&drive->lock);
     --drive->offered;
-    if (drive->lead && drive->queue.beside) {
+    if (drive->lead && drive->queue.beside
+        && !h2x_lock_has_lines(&drive->lock)) {
         --drive->queue.beside;
         stream = h2x_queue_pop(&drive->queue);
     }

@@ -419,14 +419,13 @@ static int call_due_locked(member *me)
     if (!h2x_times_has_due(&threads->times)) {
         return 0;
     }
-    entry = h2x_times_begin(&threads->times, &due);
+    entry = h2x_times_take(&threads->times, &due);
     if (h2x_times_has_due(&threads->times) && threads->waiting_count) {
         h2x_poll_wake(threads->poll); /* this callback may take long */
     }
     begin_call_locked(me, entry);
     call_due(entry, due);
     end_call_locked(me, entry);
-    h2x_times_end(&threads->times, entry);
     return 1;
 }
 

@@ -32,25 +32,18 @@ void h2x_times_remove(h2x_entry *entry)
 
 /* ---- what is due ---- */
 
-static void enqueue_due(h2x_times *times, h2x_entry *entry)
-{
-    APR_RING_ELEM_INIT(entry, due_link);
-    APR_RING_INSERT_TAIL(&times->due, entry, h2x_entry, due_link);
-}
-
-/* What becomes due while an entry is called back is kept until h2x_times_end().
- */
 static void add_due(h2x_times *times, h2x_entry *entry, int what)
 {
-    if (!entry->due && !entry->is_called) {
-        enqueue_due(times, entry);
+    if (!entry->due) {
+        APR_RING_ELEM_INIT(entry, due_link);
+        APR_RING_INSERT_TAIL(&times->due, entry, h2x_entry, due_link);
     }
     entry->due |= what;
 }
 
 static void remove_due(h2x_entry *entry)
 {
-    if (entry->due && !entry->is_called) {
+    if (entry->due) {
         APR_RING_REMOVE(entry, due_link);
     }
     entry->due = 0;
@@ -61,22 +54,13 @@ int h2x_times_has_due(const h2x_times *times)
     return !APR_RING_EMPTY(&times->due, h2x_entry, due_link);
 }
 
-h2x_entry *h2x_times_begin(h2x_times *times, int *due)
+h2x_entry *h2x_times_take(h2x_times *times, int *due)
 {
     h2x_entry *entry = APR_RING_FIRST(&times->due);
 
     *due = entry->due;
     remove_due(entry);
-    entry->is_called = 1;
     return entry;
-}
-
-void h2x_times_end(h2x_times *times, h2x_entry *entry)
-{
-    entry->is_called = 0;
-    if (entry->due) {
-        enqueue_due(times, entry);
-    }
 }
 
 void h2x_times_poke(h2x_times *times)

@@ -69,11 +69,9 @@ void h2x_times_collect(h2x_times *times);
 int h2x_times_has_due(const h2x_times *times);
 
 /**
- * Takes the next entry that is to be called back, which is not taken again
- * before h2x_times_end().
+ * Takes the next entry that is to be called back.
  * @param due is set to what for
  */
-h2x_entry *h2x_times_begin(h2x_times *times, int *due);
-void h2x_times_end(h2x_times *times, h2x_entry *entry);
+h2x_entry *h2x_times_take(h2x_times *times, int *due);
 
 #endif /* H2X_TIMES_H */

@@ -330,7 +330,7 @@ void h2x_stream_release(h2x_stream_store *store, h2x_stream *stream);
  * Gives memory back to the system: of some streams, if the stores keep many of
  * which nobody had need since this was called last, and what was freed when
  * many, or much that they held, had gone. That may take long. Any
- * thread that nobody waits for, one at a time, without a lock.
+ * thread that nobody waits for, without a lock.
  * @return whether to call again, in some tenths of a second
  */
 int h2x_stream_trim(h2x_stream_store **stores, int count);

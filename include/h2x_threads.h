@@ -49,7 +49,7 @@ typedef struct h2x_member {
  * A user of the threads. The caller zeroes it and sets the baton and those
  * callbacks that it asks for; all other fields are private to h2x_threads.c,
  * h2x_shares.c and h2x_times.c. Callbacks of one entry may run at the same
- * time, except that on_tick, on_deadline and on_poke never overlap each other.
+ * time.
  */
 typedef struct h2x_entry {
     APR_RING_ENTRY(h2x_entry) all;  /* all entries */
@@ -69,7 +69,6 @@ typedef struct h2x_entry {
     apr_uint64_t tick_at;   /* 0: no tick was asked for; atomic */
     apr_uint32_t is_linked; /* atomic; changed with the lock held */
     int due;       /* what it is to be called back for: H2X_DUE_... */
-    int is_called; /* a callback for that runs */
     int users;     /* callbacks that run */
     int inside;    /* those among them that work */
     int offers;    /* pieces of work that no thread has taken yet */

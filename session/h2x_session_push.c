@@ -46,8 +46,9 @@ static int promise(h2x_session *session, h2x_stream *parent,
     stream->priority = parent->priority;
     h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
     ++session->promised_count;
-    n = h2x_nva_make(&session->nva, h2x_head_promise(stream, parent->out.promising,
-                                                     promise), NULL);
+    n = h2x_nva_make(&session->nva,
+                     h2x_head_promise(stream, parent->out.promising, promise),
+                     NULL);
     if (n >= 0) {
         rv = nghttp2_submit_push_promise(session->ng, NGHTTP2_FLAG_NONE,
                                          parent->id, session->nva.fields, n,

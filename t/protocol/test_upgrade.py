@@ -600,7 +600,7 @@ def test_first_stream_is_half_closed(server):
 
 @pytest.mark.parametrize("mpm", ["event", "worker"])
 def test_mpms(httpd, mpm):
-    with httpd("KeepAliveTimeout 1", mpm=mpm) as server:
+    with httpd("KeepAliveTimeout 3", mpm=mpm) as server:
         server.write("index.html", "hello\n")
         with upgrade.upgrade(server) as c:
             assert c.wait(c.first).text == "hello\n"

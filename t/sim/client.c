@@ -441,6 +441,21 @@ static void begin(client *me)
                             sim_one_in(2));
 }
 
+/* A connection is closed when it has had no requests for KeepAliveTimeout.
+ * Before its first one, it may keep a thread of the MPM. */
+static void stay(client *me)
+{
+    apr_time_t until = sim_now() + apr_time_from_sec(30);
+
+    me->uploads_at = 0; /* of a stream that has ended early */
+    while (!me->is_over) {
+        say(me);
+        hear(me);
+        SIM_CHECK(me->is_over || await(me, until) || me->conn->waits_for_thread,
+                  "client %d has no requests, and is kept", me->conn->number);
+    }
+}
+
 void client_run(connection *conn)
 {
     client me;
@@ -455,6 +470,7 @@ void client_run(connection *conn)
     while (!me.is_over && (me.actions || me.open_count)) {
         apr_time_t until = sim_now()
             + (me.stalls ? 3 * world.stream_timeout : PATIENCE);
+        apr_interval_time_t waited = conn->waited;
 
         if (me.actions) {
             act(&me);
@@ -473,15 +489,17 @@ void client_run(connection *conn)
             if (!me.open_count) {
                 break; /* the last was reset just now */
             }
-            if (!await(&me, until) && !conn->waits_for_thread
-                && !net_is_lost(conn->socket)) {
+            await(&me, until);
+            if (sim_now() >= until + conn->waited - waited
+                && !conn->waits_for_thread && !net_is_lost(conn->socket)) {
                 tell_open(&me);
+                sim_fail("client %d waits for ever: %d streams are open",
+                         conn->number, me.open_count);
             }
-            SIM_CHECK(sim_now() < until || conn->waits_for_thread
-                      || net_is_lost(conn->socket),
-                      "client %d waits for ever: %d streams are open",
-                      conn->number, me.open_count);
         }
+    }
+    if (!world.is_wild && me.asked_count && sim_one_in(8)) {
+        stay(&me);
     }
     sim_say("client %d leaves, %d streams open", conn->number, me.open_count);
     if (sim_one_in(2)) {

@@ -207,7 +207,8 @@ int __wrap_madvise(void *pages, size_t size, int advice UNUSED)
     return 0;
 }
 
-#if defined(__linux__) && defined(__x86_64__)
+#if defined(__linux__) && defined(__x86_64__) \
+    && !defined(__SANITIZE_ADDRESS__)
 
 /* Those of APR's pools, which may use mmap(). It does not ask for zeros. */
 #define PAGE 4096

@@ -27,11 +27,14 @@ static int is_thread_free(const void *baton UNUSED)
 /* Takes one of the MPM's threads. */
 static void take_thread(connection *conn)
 {
+    apr_time_t since = sim_now();
+
     conn->waits_for_thread = 1;
     while (!threads_free) {
         sim_wait(is_thread_free, NULL, 0, "a thread of the MPM");
     }
     conn->waits_for_thread = 0;
+    conn->waited += sim_now() - since;
     --threads_free;
 }
 

@@ -452,9 +452,9 @@ APR_DECLARE(apr_status_t) apr_os_sock_get(apr_os_sock_t *fd, apr_socket_t *s)
     return APR_SUCCESS;
 }
 
-int net_has_event(void)
+int net_is_behind(void)
 {
-    return has_event(child_poll);
+    return has_event(child_poll) || !child_poll->waiter_count;
 }
 
 apr_interval_time_t net_oldest_event(apr_interval_time_t time, int is_busy)
@@ -575,6 +575,13 @@ void h2x_io_rest(h2x_io *io UNUSED)
 {
 }
 
+/* A handler that has read its body itself may turn to something else, and a
+ * thread that leads may wait for the log. */
+static int is_noticed_later(const connection *conn)
+{
+    return conn->handlers || conn->logs;
+}
+
 apr_status_t h2x_io_read(h2x_io *io,
                          apr_status_t (*receive)(void *baton,
                                                  const char *data,
@@ -599,9 +606,7 @@ apr_status_t h2x_io_read(h2x_io *io,
         s->is_end_read = s->is_shut;
         return s->is_shut ? APR_EOF : APR_EAGAIN;
     }
-    /* a handler that has read its body itself may turn to something else: it
-     * is noticed, but not at once */
-    sim_did_something(((connection *)io->c1)->handlers ? NULL : "reads");
+    sim_did_something(is_noticed_later((connection *)io->c1) ? NULL : "reads");
     be_slow(io, 20 * 1000, 1);
     return receive(baton, piece, *len);
 }

@@ -34,8 +34,8 @@ void net_shut_signal(int fd);
 /** Offers the socket what the filters of a connection hold. */
 void net_flush(conn_rec *c1);
 
-/** Is there an event for which no thread waits? */
-int net_has_event(void);
+/** Is there an event that no thread has taken, or does none wait for any? */
+int net_is_behind(void);
 
 /**
  * Time passes: for how long now has the oldest event waited for a thread, in

@@ -103,6 +103,7 @@ static void make_tunnel(request *q)
     q->is_upload = 1;
     q->upload = some_size();
     q->pauses_upload = sim_one_in(2);
+    q->piece += q->size / 20; /* the other end may pause after each */
     q->ends_last = sim_one_in(2);
     q->ends_never = q->tunnel == H2X_TUNNEL_WEBSOCKET && sim_one_in(2);
     q->is_file = 0;
@@ -136,6 +137,7 @@ request *request_make(int is_promised)
     q->piece = 1 + sim_random(40000);
     if (sim_one_in(4)) {
         q->pause = sim_random(20000);
+        q->piece += q->size / 20; /* not to take for ever */
     }
     q->flushes = sim_one_in(4);
     q->is_file = sim_one_in(4);
@@ -226,11 +228,13 @@ static void begin_promises(h2x_stream *stream)
 {
     const h2x_request_head *head = &stream->request;
 
-    stream->out.promising = apr_pcalloc(stream->pool, sizeof(*stream->out.promising));
-    stream->out.promising->method = "GET";
-    stream->out.promising->base.scheme = head->scheme;
-    stream->out.promising->base.authority = head->authority;
-    stream->out.promising->base.path = head->path;
+    h2x_promising *promising = apr_pcalloc(stream->pool, sizeof(*promising));
+
+    promising->method = "GET";
+    promising->base.scheme = head->scheme;
+    promising->base.authority = head->authority;
+    promising->base.path = head->path;
+    stream->out.promising = promising;
 }
 
 static h2x_promise *make_promises(h2x_stream *stream, request *q)
@@ -570,7 +574,8 @@ void h2x_request_end(h2x_stream *stream, const h2x_request_sum *sum UNUSED,
 
 static int is_open(const request *q)
 {
-    return q->conn && !q->is_over && !q->conn->is_over;
+    return q->conn && !q->is_over && !q->conn->is_over
+           && (!q->is_promised || q->is_announced);
 }
 
 /* Could it begin: has the server got it, and a thread for it? */
@@ -629,11 +634,12 @@ static void check_progress(connection *conn, apr_interval_time_t time,
         conn->idle += is_busy ? 0 : time;
         conn->waits += time;
     }
-    /* that the client has left, may have been read */
+    /* that the client has left, may have been read, or seen by writing */
     conn->unread = (net_is_unread(conn->socket) && !is_busy && !conn->stuck
                     && (has_open(conn) || !conn->logs)
                     && conn->reasons == conn->handlers + conn->logs
-                    && !conn->waits_for_thread && !conn->is_over)
+                    && !conn->waits_for_thread && !conn->is_over
+                    && !conn->c1.aborted)
         ? conn->unread + time : 0;
     SIM_CHECK(conn->unread < NOTICE_MAX, "connection %d is not read",
               conn->number);
@@ -680,7 +686,10 @@ void request_check_all(void)
         const request *q = &requests[i];
 
         SIM_CHECK(!q->runner || q->is_ended, "request %d did not end", i);
+        /* without a thread of the MPM, what the client says is not read, and
+         * its streams may be reset */
         if (world.is_wild || q->was_cancelled
+            || (q->conn && q->conn->waited > world.stream_timeout / 2)
             || (q->is_promised && !q->is_announced)) {
             continue;
         }

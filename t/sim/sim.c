@@ -149,7 +149,7 @@ static void run_schedule(uint64_t seed)
         memory_refuse_one();
     }
     sim.on_time = request_on_time;
-    sim.is_behind = net_has_event;
+    sim.is_behind = net_is_behind;
     for (i = 0; i < world.clients; ++i) {
         connect_client(i);
         if (world.is_late) {

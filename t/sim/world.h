@@ -30,7 +30,8 @@ typedef struct {
     apr_socket_t *socket;
     void *config[1];
     int number;
-    int waits_for_thread; /* of the MPM's */
+    int waits_for_thread; /* of the MPM's; and for how long it did, */
+    apr_interval_time_t waited; /* in all */
     int mpm_has_filters;  /* it writes, and waits for the next request */
     int reasons;         /* why it may be slow: so many of those that have to
                           * do with it compute, or take their time, */

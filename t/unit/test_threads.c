@@ -58,8 +58,7 @@ typedef struct {
     int computes;   /* on_ready computes while it waits */
     int works;      /* on_ready asks whether it may: */
     int may_work;   /* the answer */
-    apr_uint32_t inside; /* callbacks for times and pokes */
-    int overlaps;        /* of these */
+    apr_uint32_t storms; /* on_storm was called, atomic */
     apr_socket_t *socket;
     int fd;
     int peer;
@@ -157,12 +156,8 @@ static void on_work(void *baton, h2x_member *me)
 
 static void be_due(thing *it, int counter)
 {
-    if (apr_atomic_inc32(&it->inside)) {
-        it->overlaps = 1;
-    }
     unit_raise(counter);
     unit_await(GATE, it->due_gate);
-    apr_atomic_dec32(&it->inside);
 }
 
 static void on_tick(void *baton)
@@ -549,23 +544,7 @@ TEST(poke_calls_all)
     assert_true(unit_await(READY, 1));
 }
 
-TEST(what_is_due_does_not_overlap)
-{
-    thing *it = add();
-    int i;
-
-    it->retick = 1000;
-    h2x_threads_tick(threads, &it->entry, 1);
-    for (i = 1; i <= 100; ++i) {
-        h2x_threads_poke(threads);
-        h2x_threads_deadline(threads, &it->entry, 1);
-        assert_true(unit_await(POKED, i));
-    }
-    h2x_threads_forget(threads, &it->entry);
-    assert_false(it->overlaps);
-}
-
-TEST(what_is_due_meanwhile_comes_afterwards)
+TEST(what_is_due_does_not_wait_for_a_callback)
 {
     thing *it = add();
 
@@ -573,18 +552,13 @@ TEST(what_is_due_meanwhile_comes_afterwards)
     h2x_threads_poke(threads);
     assert_true(unit_await(POKED, 1));
     h2x_threads_poke(threads);
-    h2x_threads_poke(threads);  /* are one */
-    h2x_threads_deadline(threads, &it->entry, 1);
-    arm(it, APR_POLLOUT);       /* but this comes at once */
-    assert_true(unit_await(READY, 1));
-    assert_int_equal(unit_value(POKED), 1);
-    unit_raise(GATE);
     assert_true(unit_await(POKED, 2));
+    h2x_threads_deadline(threads, &it->entry, 1);
     assert_true(unit_await(LATE, 1));
+    unit_raise(GATE);
     pass_fence();
     assert_int_equal(unit_value(POKED), 2);
     assert_int_equal(unit_value(LATE), 1);
-    assert_false(it->overlaps);
 }
 
 /* ---- ticks ---- */
@@ -836,7 +810,6 @@ TEST(forget_waits_for_a_due_callback)
     it->due_gate = 1;
     h2x_threads_poke(threads);
     assert_true(unit_await(POKED, 1));
-    h2x_threads_poke(threads);
     check_forget_waits(it);
     pass_fence();
     assert_int_equal(unit_value(POKED), 1);
@@ -1433,7 +1406,7 @@ static void on_storm(void *baton, h2x_member *me)
         continue;
     }
     unit_raise(READY);
-    if (apr_atomic_inc32(&it->inside) % 3 == 0) {
+    if (apr_atomic_inc32(&it->storms) % 3 == 0) {
         h2x_threads_will_wait(threads, me);
     }
     if (h2x_threads_may_work(threads, &it->entry, me)) {
@@ -1542,9 +1515,7 @@ static const struct CMUnitTest tests[] = {
     WITH_SOME(due_ones_wait_in_their_callbacks),
     ON_ONE(due_ones_wait_in_their_callbacks),
     WITH_SOME(poke_calls_all),
-    WITH_SOME(what_is_due_does_not_overlap),
-    WITH_SOME(what_is_due_meanwhile_comes_afterwards),
-    ON_ONE(what_is_due_meanwhile_comes_afterwards),
+    WITH_SOME(what_is_due_does_not_wait_for_a_callback),
     WITH_SOME(tick_comes_once),
     WITH_SOME(tick_is_replaced),
     WITH_SOME(ticks_are_milliseconds),
