@@ -134,32 +134,6 @@ def test_behind_slow_hook(server, any_h2, slow_path, count):
     best_of(5, limit, attempt)
 
 
-def test_behind_hooks_that_compute(httpd):
-    """A small file behind ten requests of 100 ms of processor time each: it
-    comes no later than with mod_http2, whose requests compute side by side."""
-    config = "TestFixupsSleep on\n"
-    ours, theirs = httpd(config), httpd(config, load="stock")
-
-    def attempt(server):
-        with server.h2(tls=False) as c:
-            c.request(path="/page")
-            slow = [c.get("/page?fixcpu=100") for _ in range(10)]
-            took = timed(c, "/page")
-            c.wait(*slow, timeout=30)
-            return took
-
-    with ours, theirs:
-        for server in (ours, theirs):
-            server.write("page", "x" * 1000)
-        tried = []
-        for _ in range(4):
-            took = [(attempt(ours), attempt(theirs)) for _ in range(5)]
-            tried.append([statistics.median(t) for t in zip(*took)])
-            if tried[-1][0] <= tried[-1][1]:
-                return
-    pytest.fail("took, here and with mod_http2: %s" % tried)
-
-
 @pytest.mark.h2x_only("runs only a few requests of a connection at a time")
 def test_behind_gated_hooks(server, h2):
     """The same without any time: ninety requests never leave the hook until
