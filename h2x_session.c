@@ -63,18 +63,11 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame,
     return 0;
 }
 
-/* A stream has got all of its body: it needs no window. */
-static void forget_window(h2x_session *session, h2x_stream *stream)
-{
-    h2x_windows_give_back(&session->windows, &stream->wider_by,
-                          stream->wider_by);
-}
-
 static void end_input(h2x_session *session, h2x_stream *stream)
 {
     h2x_stream_advance_in_locked(stream, H2X_INPUT_ENDED);
     if (!stream->in.bytes) {
-        forget_window(session, stream);
+        h2x_session_forget_window(session, stream);
     }
     h2x_stream_wake_locked(stream);
 }
@@ -143,8 +136,11 @@ static void sample(h2x_session *session, h2x_stream *stream, size_t len)
     apr_time_t now;
 
     stream->in.received += len;
-    if (h2x_windows_count(&session->windows, stream->in.received, len)
-        && h2x_windows_is_due(&session->windows, now = h2x_clock_now())
+    if (!h2x_windows_count(&session->windows, stream->in.received, len)) {
+        return;
+    }
+    now = h2x_clock_now();
+    if (h2x_windows_is_due(&session->windows, now)
         && nghttp2_submit_ping(session->ng, NGHTTP2_FLAG_NONE,
                                sample_mark) == 0) {
         h2x_windows_begin_sample(&session->windows, now, len);
@@ -236,7 +232,7 @@ static void widen(h2x_session *session, h2x_stream *stream)
     int32_t more;
 
     if (stream->in.state == H2X_INPUT_ENDED) {
-        forget_window(session, stream);
+        h2x_session_forget_window(session, stream);
         return;
     }
     more = h2x_windows_take(&session->windows, &stream->wider_by);

@@ -38,7 +38,7 @@
  * and written, never while code of a request runs. What is done with it held
  * does not wait for the client: see h2x_io.c for how that is with c1's filters.
  * It may wait for a disk, when a file is read to be sent; that holds up this
- * connection alone.
+ * connection alone. Lines for the log are written after it was released.
  *
  * Order of locks: the session's, then the threads', the store's or that of the
  * pools. Nobody takes the locks of two sessions.

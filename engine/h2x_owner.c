@@ -184,10 +184,11 @@ static const h2x_stream_owner stream_owner = {
 /*
  * ---- what the threads of the child call ----
  *
- * Nothing that comes for an event waits for the lock: who holds it may read a
- * slow file. What is missed therefore is asked for again by
- * on_missed_locked(). Only who comes for work does (h2x_runner_work()): each
- * has one piece, and if it went away, another thread would have to come.
+ * Callbacks for events of a connection do not wait for its lock, since the
+ * thread that holds it may be reading a slow file: that thread asks for the
+ * event again, in on_missed_locked(). Callbacks for work wait for it
+ * (h2x_runner_work()): if they returned, other threads would be started for the
+ * same offers.
  */
 
 /* The socket of a session that was handed over is ready. */
@@ -331,8 +332,8 @@ static void on_deadline(void *baton)
 }
 
 /*
- * An event came while the calling thread held the lock, which it is about to
- * free: asks again for whatever it may have been.
+ * Asks again for each event that a callback may have been for which found the
+ * lock held. Called by the thread that is about to release it.
  */
 static void on_missed_locked(void *baton)
 {

@@ -12,14 +12,15 @@
 /** What happens to a connection. */
 typedef enum {
     H2X_TURN_TAKEN,   /* its own thread has it, from now on or again */
-    H2X_TURN_WAITS,   /* its own thread waits: for work, or for the log */
+    H2X_TURN_WAITS,   /* its own thread waits until there is work for it */
     H2X_TURN_LEFT,    /* its own thread has given it to the MPM */
     H2X_TURN_READY,   /* one of the child's threads found its socket ready */
     H2X_TURN_FETCHES, /* the thread of a request reads its body itself */
     H2X_TURN_WORKED,  /* a thread has run requests, and goes on */
     H2X_TURN_DONE,    /* one of the child's threads goes away */
-    H2X_TURN_BUSY,    /* the lead waits or takes long: it leads no longer, and
-                        * if its thread drives, the connection is handed over */
+    H2X_TURN_BUSY,    /* the lead waits or takes long, or the connection thread
+                        * writes to the log: there is no lead any more, and if
+                        * the connection thread drives, it is handed over */
     H2X_TURN_SHARES,  /* some of what is ready may go on beside the lead */
     H2X_TURN_MISSED,  /* an event has come, and found the lock held */
     H2X_TURN_OUTPUT,  /* there is something to be sent, or room for it */

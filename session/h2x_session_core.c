@@ -39,6 +39,12 @@ void h2x_session_enqueue(h2x_session *session, h2x_stream *stream)
     session->params.owner->ready(session->params.baton, stream);
 }
 
+void h2x_session_forget_window(h2x_session *session, h2x_stream *stream)
+{
+    h2x_windows_give_back(&session->windows, &stream->wider_by,
+                          stream->wider_by);
+}
+
 void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
 {
     stream->is_closed = 1;
@@ -46,8 +52,7 @@ void h2x_session_close_stream(h2x_session *session, h2x_stream *stream)
         || stream->out.sent != H2X_SENT_END) {
         h2x_stream_drop_input_locked(stream);
     }
-    h2x_windows_give_back(&session->windows, &stream->wider_by,
-                          stream->wider_by);
+    h2x_session_forget_window(session, stream);
     h2x_session_remove_news(stream);
     h2x_stream_wake_locked(stream);
     session->params.owner->closed(session->params.baton, stream);

@@ -187,6 +187,10 @@ h2x_stream *h2x_session_add(h2x_session *session, int32_t id);
 /** The head of a stream's request is complete. */
 void h2x_session_enqueue(h2x_session *session, h2x_stream *stream);
 
+/** Gives back what a stream's window is wider: its body has come, or the stream
+ * is closed. */
+void h2x_session_forget_window(h2x_session *session, h2x_stream *stream);
+
 /** A stream is closed, for the client. */
 void h2x_session_close_stream(h2x_session *session, h2x_stream *stream);
 
